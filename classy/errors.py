@@ -1,0 +1,100 @@
+"""
+Classy's own errors: the same tree and the same kind of number as graphpipe_fn's (HTTP status × 100 + serial).
+
+    GraphPipeError
+    ├── BadRequest           40011    the caller's JSON or body can't be used
+    ├── UnusableURL          40012    not a URL that is fetched: scheme, port, user info, control bytes
+    ├── ForbiddenAddress     40311    the URL leads to an address that is not public
+    ├── UnreadablePicture    42211    no picture, cut short, or a format that is not read
+    ├── PictureTooLarge      41311    too many bytes or pixels
+    ├── PictureTooCostly     41312    decoding it would take too much time or memory
+    ├── SourceFailed         42411    the URL's server does not answer, or not with a picture
+    ├── SourceTimedOut       42412    it answers too slowly
+    ├── SourceNotFound       42413    it says that there is no such file; or there is no such object
+    ├── StorageFailed        50211    the object storage can't be reached or refuses us
+    ├── ModelMissing         50311    no such model is published
+    ├── ModelSpoilt          50312    a model's files are not what its manifest says
+    └── DiskFull             50711    no room for the model
+"""
+
+from __future__ import annotations
+
+from graphpipe_fn.errors import GraphPipeError
+
+
+class BadRequest(GraphPipeError):
+    """The caller's JSON or body can't be used."""
+
+    code = 40011
+
+
+class UnusableURL(GraphPipeError):
+    """Not a URL that is fetched: its scheme, port, user info or characters."""
+
+    code = 40012
+
+
+class ForbiddenAddress(GraphPipeError):
+    """The URL leads to an address that is not public, at once or by way of a name or redirect."""
+
+    code = 40311
+
+
+class UnreadablePicture(GraphPipeError):
+    """No picture, one that is cut short, or a format that is not read."""
+
+    code = 42211
+
+
+class PictureTooLarge(GraphPipeError):
+    """A picture of too many bytes or pixels."""
+
+    code = 41311
+
+
+class PictureTooCostly(GraphPipeError):
+    """A picture whose decoding takes too much time or memory."""
+
+    code = 41312
+
+
+class SourceFailed(GraphPipeError):
+    """The URL's server does not answer, or with something that is no success."""
+
+    code = 42411
+
+
+class SourceTimedOut(GraphPipeError):
+    """The URL's server is too slow for the time that there is."""
+
+    code = 42412
+
+
+class SourceNotFound(GraphPipeError):
+    """The URL's server says 404 or 410, or the bucket has no such object."""
+
+    code = 42413
+
+
+class StorageFailed(GraphPipeError):
+    """The object storage can't be reached, or refuses our credentials."""
+
+    code = 50211
+
+
+class ModelMissing(GraphPipeError):
+    """No model of that name and version is published."""
+
+    code = 50311
+
+
+class ModelSpoilt(GraphPipeError):
+    """A model's files are not what its manifest says, or no model at all."""
+
+    code = 50312
+
+
+class DiskFull(GraphPipeError):
+    """No room on the disk for the model."""
+
+    code = 50711

@@ -1,0 +1,1 @@
+"""Models: what one is (manifest), where it lies (store), how it gets there (publish, import)."""

@@ -1,0 +1,1 @@
+"""GraphPipe for functions."""

@@ -1,0 +1,101 @@
+"""
+Row errors: how one bad row of a batch does not spoil the others.
+
+A model whose rows are independent may offer an output named `errors`: String (N,), empty where row i is fine,
+else "CODE message". Who asks for it gets every good row's result, with zeros (or empty strings) in the rows that
+failed; who does not ask, as the original clients, gets the first bad row's error for the whole request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphpipe_fn.errors import BadTensor, GraphPipeError, RemoteError
+from graphpipe_fn.messages import Error, StringTensor, Tensor, shape_of, strings
+
+ERRORS = "errors"
+
+
+def encode_row_errors(errors: Sequence[Error | None]) -> StringTensor:
+    """Return errors as a String tensor (N,), "" for None."""
+    return strings(["" if error is None else f"{error.code} {error.message}" for error in errors])
+
+
+def decode_row_errors(tensor: Tensor) -> list[Error | None]:
+    """
+    Read the output `errors` back.
+
+    Raises:
+        BadTensor: not a String tensor of rank 1, or a text without a code.
+    """
+    if not isinstance(tensor, StringTensor) or len(tensor.shape) != 1:
+        raise BadTensor(f'the output "{ERRORS}" must be a String tensor of shape [N], not {list(shape_of(tensor))}')
+    return [_decoded(text) for text in tensor.values]
+
+
+def _decoded(text: bytes) -> Error | None:
+    if not text:
+        return None
+    code, _, message = text.decode("utf-8", "replace").partition(" ")
+    if not code.isascii() or not code.isdigit():
+        raise BadTensor(f'the output "{ERRORS}" holds {text[:40]!r}, which is not "CODE message"')
+    return Error(int(code), message)
+
+
+def error_of(error: GraphPipeError) -> Error:
+    """Return an exception as the value that messages carry."""
+    return Error(error.code, error.message)
+
+
+def raised(error: Error) -> GraphPipeError:
+    """Return the value as the exception that a caller catches."""
+    return RemoteError(error.message, code=error.code)
+
+
+def row_count(tensors: Sequence[Tensor]) -> int:
+    """
+    Return N, the first dimension that all tensors share.
+
+    Raises:
+        BadTensor: a scalar, or tensors that disagree.
+    """
+    counts = {shape_of(tensor)[0] if shape_of(tensor) else None for tensor in tensors}
+    if len(counts) != 1 or None in counts:
+        raise BadTensor("the tensors do not share a first dimension: " + str([list(shape_of(t)) for t in tensors]))
+    count = counts.pop()
+    assert count is not None  # checked in the line above, for the type checker
+    return count
+
+
+def take_rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
+    """Return the given rows; the tensor itself, uncopied, where these are all of them in order."""
+    if len(rows) == shape_of(tensor)[0] and all(row == place for place, row in enumerate(rows)):
+        return tensor
+    if isinstance(tensor, StringTensor):
+        width = len(tensor.values) // tensor.shape[0] if tensor.shape[0] else 0
+        values = tuple(v for row in rows for v in tensor.values[row * width : (row + 1) * width])
+        return StringTensor(values, (len(rows), *tensor.shape[1:]))
+    return tensor[list(rows)]
+
+
+def put_rows(tensor: Tensor, rows: Sequence[int], count: int) -> Tensor:
+    """
+    Spread rows over a taller tensor.
+
+    Args:
+        tensor: Row i goes to row `rows[i]`.
+        count: Rows of the result; those not named are zeros or empty strings.
+    """
+    if len(rows) == count:
+        return tensor
+    if isinstance(tensor, StringTensor):
+        width = len(tensor.values) // len(rows) if rows else 1
+        values = [b""] * (count * width)
+        for place, row in enumerate(rows):
+            values[row * width : (row + 1) * width] = tensor.values[place * width : (place + 1) * width]
+        return StringTensor(tuple(values), (count, *tensor.shape[1:]))
+    import numpy as np
+
+    spread = np.zeros((count, *tensor.shape[1:]), tensor.dtype)
+    spread[list(rows)] = tensor
+    return spread
