@@ -69,8 +69,8 @@ class Chain:
         good = list(range(count))
         timings: list[Timing] = []
         outputs: list[Tensor] = []
-        for model in self.models:
-            wanted = names if model is self.models[-1] else ("", ERRORS)
+        for place, model in enumerate(self.models, start=1):
+            wanted = names if place == len(self.models) else ("", ERRORS)
             response = model.infer(request.replace(output_names=wanted))
             timings += response.timings
             if len(response.outputs) != len(wanted):
@@ -79,10 +79,10 @@ class Chain:
             found = decode_row_errors(outputs.pop(wanted.index(ERRORS)))
             if len(found) != len(good):
                 raise BadTensor(f"a model was asked about {len(good)} rows and answered about {len(found)}")
-            kept = [place for place, error in enumerate(found) if error is None]
-            for place, error in enumerate(found):
-                errors[good[place]] = error
-            good = [good[place] for place in kept]
+            kept = [row for row, error in enumerate(found) if error is None]
+            for row, error in enumerate(found):
+                errors[good[row]] = error
+            good = [good[row] for row in kept]
             outputs = [take_rows(output, kept) for output in outputs]
             if not good:
                 # Nothing is left to ask the next model about; what its rows would look like nobody knows.

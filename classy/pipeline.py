@@ -1,0 +1,232 @@
+"""
+The composition root: Settings in, stages out, local or remote.
+
+Everything platform-bound is imported inside the function that builds it: the downloader's process never sees Pillow,
+the classifier's never httpcore, and each function's package holds only its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classy.models.manifest import InputSpec, Manifest
+from classy.settings import Settings
+from graphpipe_fn.chain import Chain
+from graphpipe_fn.errors import GraphPipeError
+from graphpipe_fn.messages import Call, Error, InferRequest, StringTensor, Tensor, Timing, strings
+from graphpipe_fn.model import Model
+from graphpipe_fn.routed import Routed, encode_config
+from graphpipe_fn.rows import ERRORS, decode_row_errors, raised
+from graphpipe_fn.transports import connect
+
+if TYPE_CHECKING:
+    from classy.models.store import ModelStore
+    from classy.objects import ObjectStorage
+
+
+def object_storage(settings: Settings) -> ObjectStorage:
+    """Return the object storage that the settings name."""
+    from classy.objects import ObjectStorage, Storage
+
+    return ObjectStorage(
+        Storage(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            access_key_id=settings.s3_access_key_id,
+            secret_access_key=settings.s3_secret_access_key,
+            session_token=settings.s3_session_token,
+        )
+    )
+
+
+class Manifests:
+    """
+    Look up manifests; a NAME's current version is asked for again after a while, a NAME@VERSION never.
+
+    Args:
+        settings: `model` is what "" means.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        settings.require("model_store")
+        self._settings = settings
+        self._store: ModelStore | None = None
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[float, Manifest]] = {}
+
+    @property
+    def store(self) -> ModelStore:
+        """Return the model store, opened at the first use."""
+        if self._store is None:
+            from classy.models.store import ModelStore
+
+            self._store = ModelStore(object_storage(self._settings), self._settings.model_store)
+        return self._store
+
+    def get(self, ref: str = "") -> Manifest:
+        """
+        Return the manifest of NAME, NAME@VERSION, or the default model for "".
+
+        Raises:
+            ModelMissing: no such model is published.
+            GraphPipeError: the storage fails, and no older answer is known.
+        """
+        ref = ref or self._settings.model
+        with self._lock:
+            fetched_s, known = self._known.get(ref, (0.0, None))
+        if known and ("@" in ref or time.monotonic() - fetched_s < self._settings.model_alias_age_s):
+            return known
+        manifest = self.store.resolve(ref)
+        with self._lock:
+            for name in (ref, manifest.ref):
+                self._known[name] = (time.monotonic(), manifest)
+        return manifest
+
+    def spec(self, ref: str = "") -> InputSpec:
+        """Return the input spec of a model."""
+        return self.get(ref).input
+
+
+def downloader(settings: Settings) -> Model:
+    """Return the Downloader stage."""
+    from classy.download import DownloadLimits, Fetcher
+    from classy.networks import Opened
+    from classy.stages import Downloader
+
+    fetcher = Fetcher(
+        limits=DownloadLimits(timeout_s=settings.download_timeout_s, limit_bytes=settings.limit_bytes),
+        opened=Opened.parse(settings.download_allow),
+        storage=object_storage(settings) if settings.buckets else None,
+        buckets=settings.buckets,
+    )
+    return Downloader(fetcher, limit_rows=settings.limit_rows)
+
+
+def preprocessor(settings: Settings, manifests: Manifests | None = None) -> Model:
+    """Return the Preprocessor stage."""
+    from classy.images import PictureLimits, classifier_inputs
+    from classy.stages import Preprocessor
+
+    limits = PictureLimits(bytes=settings.limit_bytes, px=settings.limit_px, time_s=settings.picture_time_s)
+
+    def decode(pictures: Sequence[bytes], spec: InputSpec, *, deadline_s: float | None) -> Sequence[Any]:
+        return classifier_inputs(pictures, spec, limits=limits, exact=settings.exact_jpeg, deadline_s=deadline_s)
+
+    return Preprocessor((manifests or Manifests(settings)).spec, decode, limit_rows=settings.limit_rows)
+
+
+def vgg(settings: Settings, manifests: Manifests | None = None) -> Model:
+    """Return the classifier stage; the default model's fetch starts at once, in a thread."""
+    from classy.stages import Classifiers
+
+    source = manifests or Manifests(settings)
+    cache_dir = None if settings.model_cache == "memory" else Path(settings.model_cache)
+
+    def load(ref: str) -> Model:
+        from classy.classifier import Classifier
+        from classy.models.fetch import fetch_model
+
+        fetched = fetch_model(source.store, ref, cache_dir=cache_dir)
+        return Classifier(fetched, threads=settings.threads, limit_rows=settings.limit_rows)
+
+    return Classifiers(load, default=settings.model)
+
+
+def served(stage: Model, settings: Settings) -> Model:
+    """Return a stage as its function serves it: with whatever follows it by setting or by the request's route."""
+    return Routed(
+        stage,
+        connect=lambda uri: connect(uri, timeout_s=settings.hop_timeout_s),
+        default=settings.next_hop,
+        allowed=settings.allowed_hops,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """
+    What became of a batch.
+
+    Args:
+        rows: Per picture its probabilities, float32 (classes,), or its error.
+        models: Per picture NAME@VERSION of the model that answered, "" where none did.
+        timings: Of every hop.
+    """
+
+    rows: tuple[Any, ...]
+    models: tuple[str, ...]
+    timings: tuple[Timing, ...]
+
+
+class Pipeline:
+    """
+    All stages as one, in the topology that the settings ask for.
+
+    The answer is the same whichever it is; only who calls whom differs.
+    """
+
+    def __init__(self, settings: Settings, manifests: Manifests) -> None:
+        remote = ("downloader", "preprocessor", "vgg")
+        if settings.topology == "in-process":
+            stages: list[Model] = [
+                downloader(settings),
+                preprocessor(settings, manifests),
+                vgg(settings, manifests),
+            ]
+        else:
+            settings.require(*remote)
+            stages = [connect(getattr(settings, name), timeout_s=settings.hop_timeout_s) for name in remote]
+        self._hops: tuple[tuple[str, ...] | None, tuple[str, ...] | None]
+        if settings.topology in ("in-process", "caller-led"):
+            self._urls, self._pictures = Chain(*stages), Chain(*stages[1:])
+            self._hops = ((), ())
+        else:
+            self._urls, self._pictures = Chain(stages[0]), Chain(stages[1])
+            routed = settings.topology == "hybrid"
+            self._hops = ((settings.preprocessor, settings.vgg), (settings.vgg,)) if routed else (None, None)
+
+    def classify(self, sources: Sequence[str | bytes], *, model: str, call: Call) -> Classified:
+        """
+        Classify URLs (str) and pictures (bytes).
+
+        Args:
+            model: NAME@VERSION, the same for every stage.
+
+        Raises:
+            GraphPipeError: a stage fails as a whole; one picture's error is in its row.
+        """
+        rows: list[Any] = [None] * len(sources)
+        models = [""] * len(sources)
+        timings: list[Timing] = []
+        for kind, stage, hops in ((str, self._urls, self._hops[0]), (bytes, self._pictures, self._hops[1])):
+            places = [place for place, source in enumerate(sources) if isinstance(source, kind)]
+            if not places:
+                continue
+            response = stage.infer(
+                InferRequest(
+                    (strings([sources[place] for place in places]),),
+                    output_names=("", ERRORS, "model"),
+                    config=encode_config(hops, model=model),
+                    call=call,
+                )
+            )
+            probabilities, errors, refs = response.outputs
+            timings += response.timings
+            for row, (place, error) in enumerate(zip(places, decode_row_errors(errors), strict=True)):
+                rows[place] = probabilities[row] if error is None else raised(error)
+                models[place] = _text(refs, row)
+        return Classified(tuple(rows), tuple(models), tuple(timings))
+
+
+def _text(tensor: Tensor, row: int) -> str:
+    return tensor[row].decode("utf-8", "replace") if isinstance(tensor, StringTensor) and len(tensor) else ""
+
+
+def row_error(row: Any) -> Error | None:
+    """Return the error of one of Classified's rows, None where it has probabilities."""
+    return Error(row.code, row.message) if isinstance(row, GraphPipeError) else None

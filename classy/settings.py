@@ -1,0 +1,163 @@
+"""
+Settings: every name, unit, default and complaint in one place.
+
+Only `functions/*/func.py` and the command lines hand `os.environ` in; nothing else reads the environment. The table
+in docs/settings.md is made from `SETTINGS`, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+Topology = Literal["in-process", "caller-led", "server-led", "hybrid"]
+
+
+class BadSetting(ValueError):
+    """A setting can't be used; the message names it, its value and what it takes."""
+
+
+def _setting(name: str, default: Any, read: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
+    return field(
+        default=default,
+        metadata={"name": name, "read": read, "meaning": meaning, "secret": secret},
+        repr=not secret,
+    )
+
+
+def _number(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            raise ValueError(f"a number of at least {least:g}")
+        return value
+
+    return read
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return text
+
+    return read
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.replace(",", " ").split())
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("0", "1", "true", "false"):
+        raise ValueError("0 or 1")
+    return text.lower() in ("1", "true")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the functions and the command line can be told; see each field's `meaning`."""
+
+    topology: Topology = _setting(
+        "CLASSY_TOPOLOGY", "in-process", _choice(*get_args(Topology)),
+        "who calls the next stage: nobody (all in one process), Classy, each stage, or the request's route",
+    )  # fmt: skip
+    downloader: str = _setting("CLASSY_DOWNLOADER", "", str, "GraphPipe URI of the downloader")
+    preprocessor: str = _setting("CLASSY_PREPROCESSOR", "", str, "GraphPipe URI of the preprocessor")
+    vgg: str = _setting("CLASSY_VGG", "", str, "GraphPipe URI of the classifier")
+    next_hop: str = _setting(
+        "CLASSY_NEXT", "", str, "GraphPipe URI that this stage hands on to when a request's config names no route"
+    )
+    allowed_hops: frozenset[str] = _setting(
+        "CLASSY_ALLOWED_HOPS", frozenset(), _words, "further GraphPipe URIs that a request's config may name as hops"
+    )
+    hop_timeout_s: float = _setting(
+        "CLASSY_HOP_TIMEOUT", 28.0, _number(float, 0.1), "how long one call of another stage may take, in seconds"
+    )
+
+    model: str = _setting("CLASSY_MODEL", "efficientnet-lite0", str, "NAME or NAME@VERSION of the published model")
+    model_store: str = _setting(
+        "CLASSY_MODEL_STORE", "", str, "where models are published: s3://BUCKET[/PREFIX] or file:///FOLDER"
+    )
+    model_cache: str = _setting(
+        "CLASSY_MODEL_CACHE", "/tmp/classy-models", str, 'folder for fetched models, or "memory"'  # noqa: S108
+    )  # fmt: skip
+    model_alias_age_s: float = _setting(
+        "CLASSY_MODEL_ALIAS_AGE", 60.0, _number(float, 0), "how long a NAME's current version is trusted, in seconds"
+    )
+    threads: int = _setting("CLASSY_THREADS", 1, _number(int, 1), "threads of one inference")
+    limit_rows: int = _setting("CLASSY_LIMIT_ROWS", 64, _number(int, 1), "pictures in one request, at most")
+
+    language: str = _setting("CLASSY_LANGUAGE", "ja", _choice("en", "ja"), "language of an answer's Message")
+    top_k: int = _setting("CLASSY_TOP_K", 5, _number(int, 1), "labels in an answer")
+    results: str = _setting("CLASSY_RESULTS", "", str, "where uploads' results are written: s3://BUCKET[/PREFIX]")
+
+    download_timeout_s: float = _setting(
+        "CLASSY_DOWNLOAD_TIMEOUT", 20.0, _number(float, 0.1), "for one download with all its redirects, in seconds"
+    )
+    download_allow: str = _setting(
+        "CLASSY_DOWNLOAD_ALLOW", "", str,
+        "hosts, HOST:PORTs or networks that are opened although they are not public, separated by spaces",
+    )  # fmt: skip
+    buckets: frozenset[str] = _setting(
+        "CLASSY_BUCKETS", frozenset(), _words, "buckets that s3:// sources may name, separated by spaces"
+    )
+    limit_bytes: int = _setting("CLASSY_LIMIT_BYTES", 20_000_000, _number(int, 1), "size of one picture, in bytes")
+    limit_px: int = _setting("CLASSY_LIMIT_PX", 40_000_000, _number(int, 1), "width × height of one picture")
+    picture_time_s: float = _setting(
+        "CLASSY_PICTURE_TIME", 2.0, _number(float, 0.1), "CPU time for decoding one picture, in seconds"
+    )
+    exact_jpeg: bool = _setting(
+        "CLASSY_EXACT_JPEG", False, _flag, "1 decodes JPEGs at full scale: slower, and a little closer to training"
+    )
+
+    s3_endpoint: str = _setting("AWS_ENDPOINT_URL", "", str, "S3-compatible endpoint; empty for AWS itself")
+    s3_region: str = _setting("AWS_REGION", "us-east-1", str, "region of the object storage")
+    s3_access_key_id: str = _setting("AWS_ACCESS_KEY_ID", "", str, "as usual on AWS")
+    s3_secret_access_key: str = _setting("AWS_SECRET_ACCESS_KEY", "", str, "as usual on AWS", secret=True)
+    s3_session_token: str = _setting("AWS_SESSION_TOKEN", "", str, "as usual on AWS", secret=True)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """
+        Read settings from a mapping; an empty value means the default.
+
+        Raises:
+            BadSetting: a value can't be used, or a name starts with CLASSY_ and is none of ours (a typing mistake
+                would otherwise go unnoticed).
+        """
+        values = {}
+        for item in fields(cls):
+            text = environ.get(item.metadata["name"], "").strip()
+            if not text:
+                continue
+            try:
+                values[item.name] = item.metadata["read"](text)
+            except ValueError as exc:
+                shown = "…" if item.metadata["secret"] else repr(text)
+                raise BadSetting(f"{item.metadata['name']} is {shown}; it takes {exc}") from exc
+        known = {item.metadata["name"] for item in fields(cls)} | OTHERS
+        unknown = sorted(name for name in environ if name.startswith("CLASSY_") and name not in known)
+        if unknown:
+            raise BadSetting(f"unknown setting {', '.join(unknown)}; docs/settings.md lists all of them")
+        return cls(**values)
+
+    def require(self, *names: str) -> None:
+        """
+        Complain about settings that this function can't do without.
+
+        Raises:
+            BadSetting: the first of them that is empty.
+        """
+        for item in fields(self):
+            if item.name in names and not getattr(self, item.name):
+                raise BadSetting(f"{item.metadata['name']} is not set; it takes the {item.metadata['meaning']}")
+
+
+# Names that start with CLASSY_ and are read by the command line, the Makefile or the tests, not by a function.
+OTHERS = frozenset({"CLASSY_STATE_DIR", "CLASSY_TEST_CACHE", "CLASSY_FN_BIN"})

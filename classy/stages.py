@@ -1,0 +1,218 @@
+"""
+The three stages as Models: Downloader, Preprocessor, and the classifier by the name that a request gives.
+
+Each works row by row and offers the output `errors`, so that one bad picture does not spoil its neighbours. What a
+stage does is in a module of its own (download, images, classifier); here it only meets GraphPipe.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from classy.models.manifest import InputSpec
+from graphpipe_fn.binding import bind
+from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, TooLarge
+from graphpipe_fn.loading import Loading
+from graphpipe_fn.messages import (
+    DType,
+    InferRequest,
+    InferResponse,
+    IOMetadata,
+    Metadata,
+    StringTensor,
+    Timing,
+    strings,
+)
+from graphpipe_fn.model import Model
+from graphpipe_fn.routed import parse_config
+from graphpipe_fn.rows import ERRORS, rows_response
+
+SERVER = "classy"
+_ERRORS_OUT = IOMetadata(ERRORS, "why a row failed, empty where it did not", (-1,), DType.STRING)
+
+
+class _Fetch(Protocol):
+    def fetch_all(
+        self, uris: Sequence[str], *, deadline_s: float | None = None
+    ) -> Sequence[bytes | GraphPipeError]: ...
+
+
+class Downloader:
+    """
+    URLs to pictures' bytes, side by side.
+
+    Args:
+        fetcher: What opens the URLs (classy.download.Fetcher).
+        limit_rows: URLs in one request, at most.
+    """
+
+    def __init__(self, fetcher: _Fetch, *, limit_rows: int = 64) -> None:
+        self._fetcher = fetcher
+        self._limit_rows = limit_rows
+
+    def metadata(self) -> Metadata:
+        """Return: String (N,) of URLs in, String (N,) of bytes out."""
+        return Metadata(
+            name="downloader",
+            version="1",
+            server=SERVER,
+            description="Fetches pictures from http(s) URLs and from allowed buckets.",
+            inputs=(IOMetadata("urls", "http(s):// URLs or s3://bucket/key", (-1,), DType.STRING),),
+            outputs=(IOMetadata("pictures", "the files' bytes", (-1,), DType.STRING), _ERRORS_OUT),
+        )
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        """
+        Fetch every URL.
+
+        Raises:
+            TooLarge: more URLs than the limit.
+            GraphPipeError: the first URL's error, where the row errors were not asked for.
+        """
+        started_s = time.perf_counter()
+        wanted, urls = _string_rows(self, request, limit_rows=self._limit_rows, default="pictures")
+        texts = [url.decode("utf-8", "surrogateescape") for url in urls]
+        outcomes = self._fetcher.fetch_all(texts, deadline_s=request.call.deadline_s)
+        return rows_response(
+            outcomes, wanted=wanted, name="pictures", pack=strings, what="picture", timings=_timing(self, started_s)
+        )
+
+
+class Preprocessor:
+    """
+    Pictures' bytes to the batch that the model takes.
+
+    Args:
+        spec_of: Looks up the input spec of a model ("" for the default one).
+        decode: classy.images.classifier_inputs, its limits already given.
+        limit_rows: Pictures in one request, at most.
+    """
+
+    def __init__(
+        self,
+        spec_of: Callable[[str], InputSpec],
+        decode: Callable[..., Sequence[Any]],
+        *,
+        limit_rows: int = 64,
+    ) -> None:
+        self._spec_of = spec_of
+        self._decode = decode
+        self._limit_rows = limit_rows
+
+    def metadata(self) -> Metadata:
+        """Return: String (N,) of files in, float32 (N, …) out, as the default model's manifest says."""
+        shape = (-1, *self._spec_of("").row_shape)
+        return Metadata(
+            name="preprocessor",
+            version="1",
+            server=SERVER,
+            description="Decodes pictures into the float batch that the model's manifest asks for.",
+            inputs=(IOMetadata("pictures", "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF files", (-1,), DType.STRING),),
+            outputs=(IOMetadata("batch", "normalised pixels", shape, DType.FLOAT32), _ERRORS_OUT),
+        )
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        """
+        Decode every picture.
+
+        Raises:
+            TooLarge: more pictures than the limit.
+            GraphPipeError: the first picture's error, where the row errors were not asked for.
+        """
+        started_s = time.perf_counter()
+        wanted, pictures = _string_rows(self, request, limit_rows=self._limit_rows, default="batch")
+        spec = self._spec_of(model_of(request.config))
+        rows = self._decode(pictures, spec, deadline_s=request.call.deadline_s)
+        import numpy as np
+
+        return rows_response(
+            rows, wanted=wanted, name="batch", pack=np.stack, what="picture", timings=_timing(self, started_s)
+        )
+
+
+class Classifiers:
+    """
+    The classifier that a request's config names, or the default one.
+
+    Models load in threads (see Loading) and the last few stay, so a comparison of two does not load one each time.
+
+    Args:
+        load: Fetches and loads NAME or NAME@VERSION.
+        default: The model that is loaded at once and serves requests that name none.
+        keep: Models in memory, at most.
+    """
+
+    def __init__(self, load: Callable[[str], Model], *, default: str, keep: int = 2) -> None:
+        self._load = load
+        self._default = default
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._models: OrderedDict[str, Loading] = OrderedDict()
+        self._model("")
+
+    @property
+    def ready(self) -> bool:
+        """Return whether the default model is loaded."""
+        return self._model("").ready
+
+    def metadata(self) -> Metadata:
+        """Return the default model's metadata, waiting for it."""
+        return self._model("").metadata()
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        """
+        Classify with the model that the config names.
+
+        Raises:
+            Unavailable: it is still loading.
+            GraphPipeError: the model's own.
+        """
+        started_s = time.perf_counter()
+        response = self._model(model_of(request.config)).infer(request.replace(config=""))
+        return InferResponse(
+            response.outputs, response.errors, (*response.timings, Timing("vgg", time.perf_counter() - started_s))
+        )
+
+    def _model(self, ref: str) -> Loading:
+        ref = ref or self._default
+        with self._lock:
+            if ref not in self._models:
+                self._models[ref] = Loading(lambda: self._load(ref))
+            self._models.move_to_end(ref)
+            while len(self._models) > self._keep:
+                self._models.popitem(last=False)
+            return self._models[ref]
+
+
+def model_of(config: str) -> str:
+    """
+    Return the model that a request's config names, "" for none.
+
+    Raises:
+        BadConfig: its "model" is no text.
+    """
+    ref = parse_config(config).rest.get("model", "")
+    if not isinstance(ref, str):
+        raise BadConfig('the config\'s "model" must be a text, NAME or NAME@VERSION')
+    return ref
+
+
+def _string_rows(
+    stage: Model, request: InferRequest, *, limit_rows: int, default: str
+) -> tuple[tuple[str, ...], StringTensor]:
+    bound = bind(request, stage.metadata(), default_outputs=[default])
+    (rows,) = bound.inputs.values()
+    if not isinstance(rows, StringTensor) or len(rows) == 0:
+        raise BadTensor("an empty batch; send at least one")
+    if len(rows) > limit_rows:
+        raise TooLarge(f"{len(rows)} in one request; the limit is {limit_rows}, send them in parts")
+    return bound.outputs, rows
+
+
+def _timing(stage: Model, started_s: float) -> Callable[[], tuple[Timing, ...]]:
+    name = stage.metadata().name
+    return lambda: (Timing(name, time.perf_counter() - started_s),)

@@ -1,0 +1,11 @@
+"""URLs to pictures' bytes."""
+
+import os
+
+from classy.pipeline import downloader, served
+from classy.settings import Settings
+from graphpipe_fn.adapters.fn import handler as fn_handler
+from graphpipe_fn.server import answerer
+
+settings = Settings.from_env(os.environ)
+handler = fn_handler(answerer(served(downloader(settings), settings), name="downloader"))

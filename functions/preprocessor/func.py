@@ -1,0 +1,11 @@
+"""Pictures' bytes to the batch that the model takes."""
+
+import os
+
+from classy.pipeline import preprocessor, served
+from classy.settings import Settings
+from graphpipe_fn.adapters.fn import handler as fn_handler
+from graphpipe_fn.server import answerer
+
+settings = Settings.from_env(os.environ)
+handler = fn_handler(answerer(served(preprocessor(settings), settings), name="preprocessor"))
