@@ -99,6 +99,11 @@ def _demo(args: argparse.Namespace, state_dir: Path) -> int:
     return demo(state_dir, photo=args.photo)
 
 
+def _settings(args: argparse.Namespace, state_dir: Path) -> int:
+    print(Settings.table())
+    return 0
+
+
 def _model_default(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.local.cloud import default_model
 
@@ -179,6 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("demo", help="set up the local cloud and classify a real photo three ways")
     add.add_argument("--photo", type=Path, help="another picture than the espresso of scikit-image")
     add.set_defaults(run=_demo)
+
+    commands.add_parser("settings", help="list every setting with its default").set_defaults(run=_settings)
 
     model = commands.add_parser("model", help="import, describe, publish and list models")
     models = model.add_subparsers(required=True, metavar="COMMAND")

@@ -1,8 +1,8 @@
 """
 Settings: every name, unit, default and complaint in one place.
 
-Only `functions/*/func.py` and the command lines hand `os.environ` in; nothing else reads the environment. The table
-in docs/settings.md is made from `SETTINGS`, and a test holds the two together.
+Only `functions/*/func.py` and the command lines hand `os.environ` in; nothing else reads the environment.
+`classy settings` prints the table that docs/settings.md holds, and a test holds the two together.
 """
 
 from __future__ import annotations
@@ -147,6 +147,16 @@ class Settings:
             raise BadSetting(f"unknown setting {', '.join(unknown)}; docs/settings.md lists all of them")
         return cls(**values)
 
+    @classmethod
+    def table(cls) -> str:
+        """Return every setting as a Markdown table: docs/settings.md."""
+        lines = ["| name | default | meaning |", "| --- | --- | --- |"]
+        for item in fields(cls):
+            default = item.default if not isinstance(item.default, frozenset) else ""
+            shown = f"`{int(default) if isinstance(default, bool) else default}`" if default != "" else ""
+            lines.append(f"| `{item.metadata['name']}` | {shown} | {item.metadata['meaning'].replace('|', ' or ')} |")
+        return "\n".join(lines)
+
     def require(self, *names: str) -> None:
         """
         Complain about settings that this function can't do without.
@@ -156,7 +166,7 @@ class Settings:
         """
         for item in fields(self):
             if item.name in names and not getattr(self, item.name):
-                raise BadSetting(f"{item.metadata['name']} is not set; it takes the {item.metadata['meaning']}")
+                raise BadSetting(f"{item.metadata['name']} is not set; it is: {item.metadata['meaning']}")
 
 
 # Names that start with CLASSY_ and are read by the command line, the Makefile or the tests, not by a function.
