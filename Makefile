@@ -1,0 +1,65 @@
+# Classy: `make demo` shows it, `make test` tests it. Everything is installed into .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+PACKAGE := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Classy needs Python 3.11 or newer; call it like this: make PYTHON=python3.12 demo" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || \
+	  { echo "this Python has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/local.done: $(PACKAGE) | $(BIN)/python
+	@echo "Installing what the local cloud needs (a minute or two at the first time) …"
+	$(PIP) --editable '.[local]'
+	@touch $@
+
+$(VENV)/dev.done: $(PACKAGE) | $(BIN)/python
+	@echo "Installing what the tests need (a minute or two at the first time) …"
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/local.done
+
+demo: $(VENV)/local.done ## classify a real photo three ways on a local cloud (it stays up)
+	@$(BIN)/classy demo
+
+stop: ## stop the local cloud
+	@if [ -x $(BIN)/classy ]; then $(BIN)/classy down; fi
+
+test: $(VENV)/dev.done ## run the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/dev.done ## run the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/dev.done ## lint and type-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fuzz: $(VENV)/dev.done ## fuzz the codec, guided by coverage (FUZZ_SECONDS=60)
+	$(PIP) 'atheris==3.0.0'
+	$(BIN)/python fuzz/fuzz_codec.py -max_total_time=$(or $(FUZZ_SECONDS),60)
+
+bench: bench-wire bench-serve bench-pictures ## run every benchmark
+
+bench-wire: $(VENV)/dev.done ## the wire format beside its peers
+	$(BIN)/python bench/wire.py
+
+bench-serve: $(VENV)/dev.done ## the model server beside its peers
+	$(BIN)/python bench/serve.py
+
+bench-pictures: $(VENV)/dev.done ## picture decoding beside plain Pillow
+	$(BIN)/python bench/pictures.py
+
+clean: stop ## remove everything that was made, the virtual environment too
+	rm -rf $(VENV) .classy build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
