@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from toy_models import Texts
+
+from classy.errors import SourceNotFound, UnreadablePicture
+from classy.models.manifest import InputSpec
+from classy.stages import Classifiers, Downloader, Preprocessor, model_of
+from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, RemoteError, TooLarge
+from graphpipe_fn.messages import Call, Error, InferRequest, StringTensor, strings
+from graphpipe_fn.rows import ERRORS, decode_row_errors
+
+SPEC = InputSpec("x", height_px=2, width_px=2, resize_px=2)
+
+
+@dataclass
+class Pages:
+    """A fetcher over a dict; notes the deadline that it was given."""
+
+    pages: dict[str, bytes]
+    deadline_s: float | None = None
+
+    def fetch_all(self, uris: Sequence[str], *, deadline_s: float | None = None) -> list[bytes | GraphPipeError]:
+        self.deadline_s = deadline_s
+        return [self.pages.get(uri) or SourceNotFound(f"no {uri}") for uri in uris]
+
+
+def decode(pictures: Sequence[bytes], spec: InputSpec, *, deadline_s: float | None) -> list[object]:
+    """Fill one row with the picture's length; an empty picture is refused."""
+    return [
+        np.full(spec.row_shape, len(picture), np.float32) if picture else UnreadablePicture("empty")
+        for picture in pictures
+    ]
+
+
+def test_the_downloader_hands_its_deadline_to_the_fetch() -> None:
+    """Time that the caller no longer has is not spent."""
+    pages = Pages({"http://a": b"A"})
+    response = Downloader(pages).infer(InferRequest((strings(["http://a"]),), call=Call(deadline_s=12.5)))
+    assert response.outputs == (strings([b"A"]),)
+    assert pages.deadline_s == 12.5
+    assert [timing.name for timing in response.timings] == ["downloader"]
+
+
+def test_a_url_that_fails_is_its_own_rows_error() -> None:
+    """The other pictures come through, in their places."""
+    stage = Downloader(Pages({"http://a": b"A", "http://c": b"C"}))
+    request = InferRequest((strings(["http://a", "http://b", "http://c"]),), output_names=("", ERRORS))
+    pictures, errors = stage.infer(request).outputs
+    assert pictures == strings([b"A", b"", b"C"])
+    assert decode_row_errors(errors) == [None, Error(42413, "no http://b"), None]
+
+
+def test_who_asks_for_no_errors_gets_the_first_with_its_place() -> None:
+    """An original client reads which picture it was, and the code is kept."""
+    with pytest.raises(RemoteError) as refused:
+        Downloader(Pages({"http://a": b"A"})).infer(InferRequest((strings(["http://a", "http://b"]),)))
+    assert (refused.value.message, refused.value.code) == ("picture 2 of 2: no http://b", 42413)
+
+
+def test_the_preprocessor_makes_the_models_batch() -> None:
+    """float32 (N, C, H, W), zeros where a picture failed."""
+    stage = Preprocessor(lambda ref: SPEC, decode)
+    batch, errors = stage.infer(InferRequest((strings([b"12", b"", b"1"]),), output_names=("batch", ERRORS))).outputs
+    assert not isinstance(batch, StringTensor)
+    assert (batch.dtype, batch.shape) == (np.dtype(np.float32), (3, 3, 2, 2))
+    assert batch[:, 0, 0, 0].tolist() == [2, 0, 1]
+    assert decode_row_errors(errors) == [None, Error(42211, "empty"), None]
+
+
+def test_the_preprocessor_reads_the_spec_of_the_model_that_the_request_names() -> None:
+    """Preprocessor and classifier follow the same name."""
+    asked: list[str] = []
+
+    def spec_of(ref: str) -> InputSpec:
+        asked.append(ref)
+        return SPEC
+
+    Preprocessor(spec_of, decode).infer(InferRequest((strings([b"1"]),), config='{"model":"m@2"}'))
+    assert asked[-1] == "m@2"
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "complaint"),
+    [(0, BadTensor, "an empty batch"), (4, TooLarge, "4 in one request; the limit is 3")],
+)
+def test_a_batch_of_none_or_too_many_is_refused(rows: int, error: type[GraphPipeError], complaint: str) -> None:
+    """Before any work is done."""
+    with pytest.raises(error, match=complaint):
+        Downloader(Pages({}), limit_rows=3).infer(InferRequest((strings(["http://a"] * rows),)))
+
+
+@pytest.mark.parametrize("config", ['{"model":3}', "nonsense"])
+def test_a_config_that_names_no_model_rightly_is_refused(config: str) -> None:
+    """A typing mistake does not fall back to the default model."""
+    with pytest.raises(BadConfig):
+        model_of(config)
+
+
+def test_the_default_model_starts_loading_at_once() -> None:
+    """Before the first request, while the imports still run."""
+    began = threading.Event()
+
+    def load(ref: str) -> Texts:
+        began.set()
+        return Texts(str.upper, ref)
+
+    stage = Classifiers(load, default="m")
+    assert began.wait(10)
+    assert stage.infer(InferRequest((strings(["a"]),))).outputs == (strings(["A"]),)
+
+
+def test_a_request_names_its_model_and_the_last_few_stay() -> None:
+    """Two models side by side load once each; the third drops the one that was used least lately."""
+    loads: list[str] = []
+
+    def load(ref: str) -> Texts:
+        loads.append(ref)
+        return Texts(lambda text: f"{ref}:{text}", ref)
+
+    stage = Classifiers(load, default="m", keep=2)
+    for ref in ("m", "n", "m", "n", "o", "m"):
+        response = stage.infer(InferRequest((strings(["a"]),), config=f'{{"model":"{ref}"}}'))
+        assert response.outputs == (strings([f"{ref}:a"]),)
+    assert loads == ["m", "n", "o", "m"]
+
+
+def test_a_slow_load_of_one_model_does_not_hold_up_another() -> None:
+    """Only who asks for it waits."""
+    gate = threading.Event()
+
+    def load(ref: str) -> Texts:
+        if ref == "slow":
+            gate.wait(10)
+        return Texts(str.upper, ref)
+
+    stage = Classifiers(load, default="slow")
+    quick = InferRequest((strings(["a"]),), config='{"model":"quick"}', call=Call(deadline_s=time.monotonic() + 5))
+    assert stage.infer(quick).outputs == (strings(["A"]),)
+    gate.set()
