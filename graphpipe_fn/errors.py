@@ -11,7 +11,9 @@ Every error that this library raises, and the one number from which its HTTP sta
     ├── BadTensor           42200     dtype, shape or values that the model can't take
     ├── Busy                42900     try again later: a queue is full
     ├── InternalError       50000     a bug; the detail is in the log only
+    ├── BadModel            50001     the model's file is missing, spoilt, or can't be served
     ├── TransportFailed     50200     the peer did not answer
+    │   └── ConnectFailed   50200     … because it can't be reached: nothing was sent, so asking again is safe
     ├── Unavailable         50300     try again later: still loading, or shutting down
     ├── TimedOut            50400     the deadline passed
     └── RemoteError         as sent   the peer answered with an error
@@ -102,10 +104,20 @@ class InternalError(GraphPipeError):
     code = 50000
 
 
+class BadModel(GraphPipeError):
+    """The model's file is missing, is no model, or has inputs that GraphPipe can't carry."""
+
+    code = 50001
+
+
 class TransportFailed(GraphPipeError):
     """The peer did not answer, or not with anything that can be read."""
 
     code = 50200
+
+
+class ConnectFailed(TransportFailed):
+    """The peer can't be reached; nothing was sent."""
 
 
 class Unavailable(GraphPipeError):

@@ -1,0 +1,86 @@
+"""
+The adapter to Fn and Oracle Functions: what their Python FDK calls, and all that is known here of its habits.
+
+The FDK enforces neither the deadline nor a size, sends an exception's text to the caller, runs handlers on its
+event loop, passes on no status but 200, 502 and 504 to direct callers, and writes headers as they come. So: the
+deadline and the size are kept here, nothing is raised, the work is done in a thread, the status is repeated in a
+header of our own, and header values are cleaned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from graphpipe_fn.errors import TimedOut, TooLarge
+from graphpipe_fn.headers import STATUS_HEADER, call_of, parse_deadline, reply_headers
+from graphpipe_fn.messages import Call
+from graphpipe_fn.model import Answer, Buffer, Reply
+from graphpipe_fn.server import error_reply
+
+if TYPE_CHECKING:
+    from fdk.context import InvokeContext
+    from fdk.response import Response
+
+BODY_MAX = 128 << 20  # Oracle Functions refuse 6 MB themselves; the announcement's example request is 77 MB
+
+
+def handler(
+    answer: Answer, *, limit_bytes: int = BODY_MAX, log_level: int | None = logging.INFO
+) -> Callable[..., Awaitable[Response]]:
+    """
+    Return what `fdk func.py handler` calls.
+
+    Args:
+        answer: `server.answerer(model)`, or anything of that type.
+        limit_bytes: The largest body that is read.
+        log_level: Given to the root logger, which the FDK sets to DEBUG: then each library's debug lines would go
+            to the function's log. None leaves it alone.
+    """
+    if log_level is not None:
+        logging.getLogger().setLevel(log_level)
+
+    async def handle(ctx: InvokeContext, data: io.BytesIO | None = None) -> Response:
+        call = _call(ctx)
+        body = b"" if data is None else data.getvalue()  # getbuffer() would copy what the FDK still holds
+        if len(body) > limit_bytes:
+            why = TooLarge(f"the body has {len(body):,} bytes; the limit is {limit_bytes:,}; send a smaller batch")
+            return _response(ctx, error_reply(why, call))
+        return _response(ctx, await _answered(answer, body, call))
+
+    return handle
+
+
+async def _answered(answer: Answer, body: Buffer, call: Call) -> Reply:
+    """Answer in a thread, but for no longer than the caller waits."""
+    left_s = None if call.deadline_s is None else call.deadline_s - time.monotonic()
+    if left_s is not None and left_s <= 0:
+        return error_reply(TimedOut("the deadline had passed before the work began; allow more time"), call)
+    try:
+        return await asyncio.wait_for(asyncio.to_thread(answer, body, call), left_s)
+    except TimeoutError:
+        # The thread can't be stopped. It goes on unheard, as it would have after the platform's own timeout.
+        return error_reply(TimedOut("the deadline passed before the answer was there; allow more time"), call)
+    except Exception as exc:  # noqa: BLE001 - the FDK would send the exception's text to the caller
+        return error_reply(exc, call)
+
+
+def _call(ctx: Any) -> Call:
+    headers = {name: value if isinstance(value, str) else value[-1] for name, value in ctx.Headers().items()}
+    # A trigger's caller could send a later deadline as its own header; the platform's counts.
+    headers["fn-deadline"] = ""
+    call = call_of(headers, call_id=ctx.CallID() or "")
+    return Call(call.id, parse_deadline(ctx.Deadline()), call.traceparent, call.content_type)
+
+
+def _response(ctx: Any, reply: Reply) -> Response:
+    from fdk.response import Response
+
+    headers = dict(reply_headers(reply))  # without Content-Length: the FDK adds it, and a second one cuts the body
+    if reply.status != 200:
+        headers[STATUS_HEADER] = str(reply.status)
+    return Response(ctx, response_data=reply.body(), headers=headers, status_code=reply.status)

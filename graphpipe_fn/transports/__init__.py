@@ -1,0 +1,92 @@
+"""
+Transports: bytes → bytes, one road to a peer per module, and the table that finds it by a URI's scheme.
+
+Each is imported when its scheme is first used: the other roads' imports are no part of a cold start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphpipe_fn.client import Client
+from graphpipe_fn.codec import DEFAULT_LIMITS, Limits
+from graphpipe_fn.errors import BadConfig
+from graphpipe_fn.model import Transport
+
+if TYPE_CHECKING:
+    import ssl
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    tls: ssl.SSLContext | None
+    limit_bytes: int
+    connections: int
+    fn_api_url: str
+
+
+def connect(
+    uri: str,
+    *,
+    name: str = "",
+    timeout_s: float | None = 30.0,
+    retries: int = 2,
+    limits: Limits = DEFAULT_LIMITS,
+    tls: ssl.SSLContext | None = None,
+    limit_bytes: int = 256 << 20,
+    connections: int = 16,
+    fn_api_url: str = "",
+) -> Client:
+    """
+    Return the model behind a URI; nothing is sent yet.
+
+    Args:
+        uri: `http://…`, `https://…`, `http+unix://%2Fsocket/path`, `fn:APP/FUNCTION` or `lambda:NAME`.
+        name, timeout_s, retries, limits: See Client.
+        tls: For https; the system's certificates unless given.
+        limit_bytes: The largest answer that is accepted.
+        connections: How many are kept open while nobody uses them.
+        fn_api_url: Where Fn's API is, for `fn:`.
+
+    Raises:
+        BadConfig: not such a URI.
+    """
+    scheme, colon, _ = uri.partition(":")
+    road = _ROADS.get(scheme.lower()) if colon else None
+    if road is None:
+        raise BadConfig(f"{uri[:200]!r} has no scheme that is known here; use one of {', '.join(_ROADS)}")
+    transport = road(uri, _Options(tls, limit_bytes, connections, fn_api_url))
+    return Client(transport, name=name or uri, timeout_s=timeout_s, retries=retries, limits=limits)
+
+
+def _http(uri: str, options: _Options) -> Transport:
+    from graphpipe_fn.transports.http import HttpTransport
+
+    return HttpTransport(uri, tls=options.tls, limit_bytes=options.limit_bytes, idle_connections=options.connections)
+
+
+def _fn(uri: str, options: _Options) -> Transport:
+    from graphpipe_fn.transports.fn import FnTransport
+
+    return FnTransport(
+        uri,
+        api_url=options.fn_api_url,
+        tls=options.tls,
+        limit_bytes=options.limit_bytes,
+        idle_connections=options.connections,
+    )
+
+
+def _aws_lambda(uri: str, options: _Options) -> Transport:
+    raise BadConfig(f"{uri[:200]!r}: the road to AWS Lambda (extra `aws`) is not built yet; use its function URL")
+
+
+_ROADS: dict[str, Callable[[str, _Options], Transport]] = {
+    "http": _http,
+    "https": _http,
+    "http+unix": _http,
+    "fn": _fn,
+    "lambda": _aws_lambda,
+}
