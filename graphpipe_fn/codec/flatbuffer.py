@@ -44,7 +44,7 @@ class FlatBuffer:
         if not isinstance(body, bytes):
             view = memoryview(body)
             # A cast refuses what is not contiguous, or empty.
-            body = view.cast("B").toreadonly() if view.contiguous and view.nbytes else view.tobytes()
+            body = view.cast("B").toreadonly() if view.c_contiguous and view.nbytes else view.tobytes()
         self.body = body
         self.limits = limits
         self._size = len(body)
@@ -117,7 +117,9 @@ class FlatBuffer:
         start, count = self.vector(at, 4, what + "s")
         if count > limit:
             raise TooLarge(f"the message has {count:,} {what}s; the limit is {limit:,}")
-        return tuple([self.text(start + 4 * place, what) for place in range(count)])
+        # The original JavaScript client writes the offset 0 for every name: it means none.
+        slots = range(start, start + 4 * count, 4)
+        return tuple([self.text(slot, what) if any(self.body[slot : slot + 4]) else "" for slot in slots])
 
     def text(self, at: int, what: str) -> str:
         """Read a string as text; bytes that are no UTF-8 become surrogate escapes."""

@@ -230,8 +230,8 @@ class _Writer:
             dtype, write = DType.STRING, partial(self._string_values, table + 8, value.values)
         else:
             dtype = NUMERIC[value.dtype.str]
-            # reshape copies what is not contiguous, and nothing else.
-            data = value.reshape(-1).view("u1").data if value.size else b""
+            array = value if value.flags.c_contiguous else value.copy()
+            data = array.reshape(-1).view("u1").data if array.size else b""
             write = partial(self._data, table + 8, data)
         head += _TENSORS[len(shape)](table - vtable, 16, 0, dtype, len(shape), *shape)
         return write
