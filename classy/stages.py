@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from classy.models.manifest import InputSpec
@@ -33,6 +34,16 @@ from graphpipe_fn.rows import ERRORS, rows_response
 
 SERVER = "classy"
 _ERRORS_OUT = IOMetadata(ERRORS, "why a row failed, empty where it did not", (-1,), DType.STRING)
+
+# Without the batch's shape, which is the model's: infer() must not ask for a model that the request doesn't name.
+_PREPROCESSOR = Metadata(
+    name="preprocessor",
+    version="1",
+    server=SERVER,
+    description="Decodes pictures into the float batch that the model's manifest asks for.",
+    inputs=(IOMetadata("pictures", "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF files", (-1,), DType.STRING),),
+    outputs=(IOMetadata("batch", "normalised pixels", (), DType.FLOAT32), _ERRORS_OUT),
+)
 
 
 class _Fetch(Protocol):
@@ -74,11 +85,16 @@ class Downloader:
             GraphPipeError: the first URL's error, where the row errors were not asked for.
         """
         started_s = time.perf_counter()
-        wanted, urls = _string_rows(self, request, limit_rows=self._limit_rows, default="pictures")
+        wanted, urls = _string_rows(self.metadata(), request, limit_rows=self._limit_rows)
         texts = [url.decode("utf-8", "surrogateescape") for url in urls]
         outcomes = self._fetcher.fetch_all(texts, deadline_s=request.call.deadline_s)
         return rows_response(
-            outcomes, wanted=wanted, name="pictures", pack=strings, what="picture", timings=_timing(self, started_s)
+            outcomes,
+            wanted=wanted,
+            name="pictures",
+            pack=strings,
+            what="picture",
+            timings=_timing("downloader", started_s),
         )
 
 
@@ -105,15 +121,8 @@ class Preprocessor:
 
     def metadata(self) -> Metadata:
         """Return: String (N,) of files in, float32 (N, …) out, as the default model's manifest says."""
-        shape = (-1, *self._spec_of("").row_shape)
-        return Metadata(
-            name="preprocessor",
-            version="1",
-            server=SERVER,
-            description="Decodes pictures into the float batch that the model's manifest asks for.",
-            inputs=(IOMetadata("pictures", "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF files", (-1,), DType.STRING),),
-            outputs=(IOMetadata("batch", "normalised pixels", shape, DType.FLOAT32), _ERRORS_OUT),
-        )
+        batch = IOMetadata("batch", "normalised pixels", (-1, *self._spec_of("").row_shape), DType.FLOAT32)
+        return replace(_PREPROCESSOR, outputs=(batch, _ERRORS_OUT))
 
     def infer(self, request: InferRequest) -> InferResponse:
         """
@@ -124,13 +133,18 @@ class Preprocessor:
             GraphPipeError: the first picture's error, where the row errors were not asked for.
         """
         started_s = time.perf_counter()
-        wanted, pictures = _string_rows(self, request, limit_rows=self._limit_rows, default="batch")
+        wanted, pictures = _string_rows(_PREPROCESSOR, request, limit_rows=self._limit_rows)
         spec = self._spec_of(model_of(request.config))
         rows = self._decode(pictures, spec, deadline_s=request.call.deadline_s)
         import numpy as np
 
         return rows_response(
-            rows, wanted=wanted, name="batch", pack=np.stack, what="picture", timings=_timing(self, started_s)
+            rows,
+            wanted=wanted,
+            name="batch",
+            pack=np.stack,
+            what="picture",
+            timings=_timing("preprocessor", started_s),
         )
 
 
@@ -202,9 +216,9 @@ def model_of(config: str) -> str:
 
 
 def _string_rows(
-    stage: Model, request: InferRequest, *, limit_rows: int, default: str
+    metadata: Metadata, request: InferRequest, *, limit_rows: int
 ) -> tuple[tuple[str, ...], StringTensor]:
-    bound = bind(request, stage.metadata(), default_outputs=[default])
+    bound = bind(request, metadata, default_outputs=[metadata.outputs[0].name])
     (rows,) = bound.inputs.values()
     if not isinstance(rows, StringTensor) or len(rows) == 0:
         raise BadTensor("an empty batch; send at least one")
@@ -213,6 +227,5 @@ def _string_rows(
     return bound.outputs, rows
 
 
-def _timing(stage: Model, started_s: float) -> Callable[[], tuple[Timing, ...]]:
-    name = stage.metadata().name
+def _timing(name: str, started_s: float) -> Callable[[], tuple[Timing, ...]]:
     return lambda: (Timing(name, time.perf_counter() - started_s),)
