@@ -1,0 +1,54 @@
+"""
+Bodies on their way through: read whole, in memory while they are small, on disk when they are not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import IO, cast
+
+import aiohttp
+
+from classy.local.fn_errors import FnError
+
+SPOOL_BYTES = 1 << 20  # of a body kept in memory; the rest lies on disk
+CHUNK_BYTES = 256 << 10
+LIMIT_BYTES = 1 << 30  # of a body; Fn's own server has none, a disk does
+
+
+async def spool(
+    content: aiohttp.StreamReader, folder: Path, too_large: Callable[[], FnError]
+) -> tuple[IO[bytes], int]:
+    """
+    Read a whole body into a file that lies in memory while it is small.
+
+    Args:
+        content: The body as it comes.
+        folder: For what is too big for memory; the file has no name there.
+        too_large: What is raised for a body over 1 GiB.
+
+    Returns:
+        The file at its beginning, and its length in bytes.
+    """
+    file = cast(IO[bytes], tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(folder)))  # noqa: SIM115 - the caller's
+    length = 0
+    try:
+        async for chunk in content.iter_chunked(CHUNK_BYTES):
+            length += len(chunk)
+            if length > LIMIT_BYTES:
+                raise too_large()
+            file.write(chunk)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file, length
+
+
+async def chunks(body: IO[bytes]) -> AsyncIterator[bytes]:
+    """Yield a body from its beginning, in pieces."""
+    body.seek(0)
+    while chunk := body.read(CHUNK_BYTES):
+        yield chunk

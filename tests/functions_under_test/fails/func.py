@@ -1,0 +1,30 @@
+"""Fail in the way that the body names."""
+
+import os
+import signal
+import time
+
+
+def handler(ctx, data=None):
+    how = data.getvalue().decode()
+    if how == "raise":
+        raise ValueError("the detail that belongs to the log")
+    if how == "timeout":
+        raise TimeoutError("told by the function itself")
+    if how == "exit":
+        os._exit(3)
+    if how == "sysexit":
+        raise SystemExit(4)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "sleep":
+        time.sleep(600)
+    if how == "memory":
+        time.sleep(len(bytearray(600_000_000)))
+    if how == "hang up":
+        for fd in range(3, 64):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    return how

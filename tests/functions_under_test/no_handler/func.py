@@ -1,0 +1,5 @@
+"""Has no handler."""
+
+
+def other(ctx, data=None):
+    return "unreachable"

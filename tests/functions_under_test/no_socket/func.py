@@ -1,0 +1,5 @@
+"""Never get there: the folder's sitecustomize sleeps for ever."""
+
+
+def handler(ctx, data=None):
+    return "unreachable"

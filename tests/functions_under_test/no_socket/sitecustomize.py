@@ -1,0 +1,5 @@
+"""Python imports this before fdk runs, as the folder is on its path."""
+
+import time
+
+time.sleep(600)
