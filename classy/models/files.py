@@ -1,0 +1,46 @@
+"""Files of a model's folder: written whole or not at all, and known by their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from classy.models.manifest import FileSpec
+
+READ_BYTES = 1 << 20
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """
+    Write a file under another name, bring it to the disk and rename it, so that no reader ever sees a part.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; nothing is left there then.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def described(path: Path) -> FileSpec:
+    """
+    Return a file as a manifest names it.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(READ_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return FileSpec(path.name, size, digest.hexdigest())
