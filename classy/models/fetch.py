@@ -1,0 +1,335 @@
+"""
+The cold start's fetch: a published model, from object storage to a folder or to memory, checked before it is used.
+
+Of a model with a flipped bit most load and many answer wrongly without a word, so nothing is handed out whose
+SHA-256 was not compared, and what lies in the cache is compared again. Several processes may start at once on one
+disk, and each may be killed at any point: one of them fetches, under a name that no other reads, and renames.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from classy.errors import DiskFull, ModelSpoilt, SourceNotFound, StorageFailed
+from classy.models.files import described
+from classy.models.manifest import FileSpec, Manifest
+
+if TYPE_CHECKING:
+    from classy.models.store import ModelStore
+
+PARTS = 8  # requests at once; object storages give 85 to 90 MB/s to each (AWS's guideline)
+PART_BYTES = 8 << 20
+PART_LEAST_BYTES = 1 << 20  # smaller parts spend more on the request than on the bytes
+LIMIT_BYTES = 4 << 30
+LOCK_WAIT_S = 60.0  # then each fetches for itself: the holder may hang
+POLL_S = 0.02
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedModel:
+    """
+    A model whose files are what its manifest says.
+
+    Args:
+        graph: The ONNX file, or its bytes.
+        external_data: The bytes of the further files by name; empty where they lie beside the graph.
+    """
+
+    manifest: Manifest
+    graph: Path | bytearray
+    external_data: Mapping[str, bytearray] = field(default_factory=dict)
+
+
+def fetch_model(
+    store: ModelStore,
+    ref: str,
+    *,
+    cache_dir: Path | None,
+    parallel: int = PARTS,
+    part_bytes: int = PART_BYTES,
+    limit_bytes: int = LIMIT_BYTES,
+    lock_wait_s: float = LOCK_WAIT_S,
+) -> FetchedModel:
+    """
+    Fetch a model, or find it in the cache.
+
+    Args:
+        ref: NAME or NAME@VERSION.
+        cache_dir: Where the files stay for the next start; None for memory.
+        parallel: Ranges in flight.
+        part_bytes: Size of a range, at most; small models are cut so that all ranges have work.
+        limit_bytes: The largest model that is fetched.
+        lock_wait_s: How long another process on the same disk may take to fetch the same model.
+
+    Raises:
+        ModelMissing: it is not published.
+        ModelSpoilt: the files are not what the manifest says. Nothing of them is kept, so the next try is clean.
+        DiskFull: no room in `cache_dir`, or in memory.
+        StorageFailed: the storage can't be reached, or broke off.
+    """
+    manifest = store.resolve(ref)
+    total = sum(file.bytes for file in manifest.files)
+    if total > limit_bytes:
+        raise ModelSpoilt(f"the manifest of {manifest.ref} announces {total:,} bytes; the limit is {limit_bytes:,}")
+    download = _Download(store, manifest, parallel=parallel, part_bytes=part_bytes)
+    if cache_dir is None:
+        return _into_memory(download)
+    folder = cache_dir / manifest.name / manifest.version / _identity(manifest)
+    try:
+        _into_folder(download, folder, lock_wait_s=lock_wait_s)
+    except OSError as exc:
+        if exc.errno not in NO_ROOM:
+            raise DiskFull(
+                f"the model cache {cache_dir} can't be used ({exc.strerror}); set CLASSY_MODEL_CACHE to a folder "
+                "that can be written, or to memory"
+            ) from exc
+        raise DiskFull(
+            f"no room for {manifest.ref} in {cache_dir}: it needs {total:,} bytes ({exc.strerror}); free some, or "
+            "set CLASSY_MODEL_CACHE to a larger disk, or to memory"
+        ) from exc
+    return FetchedModel(manifest, folder / manifest.files[0].name)
+
+
+def _identity(manifest: Manifest) -> str:
+    """Return 12 hex digits that stand for all of a model's files; a republished store never meets an old cache."""
+    listed = "".join(f"{file.sha256}  {file.name}\n" for file in manifest.files)
+    return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+
+class _Target(Protocol):
+    def write(self, data: bytes, start: int) -> None: ...
+
+    def read(self, start: int, length: int) -> bytes | memoryview: ...
+
+
+class _Memory:
+    def __init__(self, size: int) -> None:
+        self.buffer = bytearray(size)
+
+    def write(self, data: bytes, start: int) -> None:
+        self.buffer[start : start + len(data)] = data
+
+    def read(self, start: int, length: int) -> memoryview:
+        return memoryview(self.buffer)[start : start + length]
+
+
+class _Part:
+    """A file that is being written: its room is reserved, and it is locked for as long as its writer lives."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        while True:
+            self._part = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
+            self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            _lock(self._fd)
+            if os.fstat(self._fd).st_nlink:
+                break
+            os.close(self._fd)  # swept up by another process before it was locked
+        try:
+            _reserve(self._fd, size)
+        except BaseException:
+            self.close()
+            raise
+
+    def write(self, data: bytes, start: int) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, start)
+            view, start = view[written:], start + written
+
+    def read(self, start: int, length: int) -> bytes:
+        return os.pread(self._fd, length, start)
+
+    def keep(self) -> None:
+        os.fsync(self._fd)
+        self._part.replace(self._path)
+
+    def close(self) -> None:
+        self._part.unlink(missing_ok=True)  # gone already if kept
+        os.close(self._fd)
+
+
+def _reserve(fd: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+    else:
+        os.truncate(fd, size)  # macOS: a full disk shows later, at a write
+
+
+def _into_memory(download: _Download) -> FetchedModel:
+    files = download.manifest.files
+    try:
+        targets = {file.name: _Memory(file.bytes) for file in files}
+        download.run({file: targets[file.name] for file in files})
+    except MemoryError as exc:
+        total = sum(file.bytes for file in files)
+        raise DiskFull(
+            f"no memory for {download.manifest.ref}: it needs {total:,} bytes; give the function more, or set "
+            "CLASSY_MODEL_CACHE to a folder"
+        ) from exc
+    graph, *others = files
+    return FetchedModel(
+        download.manifest, targets[graph.name].buffer, {file.name: targets[file.name].buffer for file in others}
+    )
+
+
+def _into_folder(download: _Download, folder: Path, *, lock_wait_s: float) -> None:
+    files = download.manifest.files
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _missing(files, folder):
+        return
+    with _alone(folder, wait_s=lock_wait_s) as alone, ExitStack() as stack:
+        missing = _missing(files, folder)  # again: the process that held the lock has most likely fetched them
+        if alone:
+            for file in missing:
+                _drop_spoilt(folder / file.name, file)
+            _sweep(folder)
+        parts = {file: _Part(folder / file.name, file.bytes) for file in missing}
+        for part in parts.values():
+            stack.callback(part.close)
+        download.run(parts)
+        for part in parts.values():
+            part.keep()
+
+
+def _missing(files: tuple[FileSpec, ...], folder: Path) -> list[FileSpec]:
+    return [file for file in files if not _is_whole(folder / file.name, file)]
+
+
+def _is_whole(path: Path, file: FileSpec) -> bool:
+    try:
+        return path.stat().st_size == file.bytes and described(path) == file
+    except FileNotFoundError:
+        return False
+
+
+def _drop_spoilt(path: Path, file: FileSpec) -> None:
+    try:
+        found = described(path)
+    except FileNotFoundError:
+        return
+    import logging
+
+    path.unlink()
+    logging.getLogger(__name__).warning(
+        "the cached %s had sha256 %s, not %s; it is fetched again", path, found.sha256, file.sha256
+    )
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left: parts that nobody holds a lock on."""
+    for part in folder.glob(".*.part"):
+        try:
+            fd = os.open(part, os.O_RDWR)
+        except FileNotFoundError:
+            continue
+        try:
+            if _lock(fd):
+                part.unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _alone(folder: Path, *, wait_s: float) -> Iterator[bool]:
+    """Hold the folder's lock, which the kernel frees when its holder dies; go on without it after `wait_s`."""
+    fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline_s = time.monotonic() + wait_s
+        while not (held := _lock(fd)) and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
+        yield held
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another process, or a file system without locks
+        return False
+    return True
+
+
+class _Download:
+    """All files of a model in ranges, several at a time; each file is hashed behind its front."""
+
+    def __init__(self, store: ModelStore, manifest: Manifest, *, parallel: int, part_bytes: int) -> None:
+        self.manifest = manifest
+        self._store = store
+        self._parallel = parallel
+        self._part_bytes = part_bytes
+
+    def run(self, targets: Mapping[FileSpec, _Target]) -> None:
+        """
+        Fill the targets.
+
+        Raises:
+            ModelSpoilt: a file is not what the manifest says; the targets' contents are worthless then.
+        """
+        if not targets:
+            return
+        total = sum(file.bytes for file in targets)
+        step = max(PART_LEAST_BYTES, min(self._part_bytes, -(-total // self._parallel)))
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="model-fetch") as pool:
+            try:
+                sizes = [pool.submit(self._check_size, file) for file in targets]
+                parts = {
+                    file: [
+                        (pool.submit(self._part, file, target, start, min(step, file.bytes - start)), start)
+                        for start in range(0, file.bytes, step)
+                    ]
+                    for file, target in targets.items()
+                }
+                for size in sizes:
+                    size.result()
+                for file, target in targets.items():
+                    self._check_digest(file, target, parts[file], step)
+            except BaseException:
+                # Those in flight are waited for: their file's descriptor must not be another's by then.
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _part(self, file: FileSpec, target: _Target, start: int, length: int) -> None:
+        try:
+            data = self._store.objects.get_range(self._uri(file), start, length)
+        except SourceNotFound as exc:
+            raise self._spoilt(file, "is missing") from exc
+        if len(data) != length:
+            raise StorageFailed(f"{self._uri(file)} broke off: {len(data)} bytes came of {length}; try again")
+        target.write(data, start)
+
+    def _check_size(self, file: FileSpec) -> None:
+        try:
+            size = self._store.objects.size(self._uri(file))
+        except SourceNotFound as exc:
+            raise self._spoilt(file, "is missing") from exc
+        if size != file.bytes:
+            raise self._spoilt(file, f"has {size:,} bytes, not the manifest's {file.bytes:,}")
+
+    def _check_digest(
+        self, file: FileSpec, target: _Target, parts: list[tuple[Future[None], int]], step: int
+    ) -> None:
+        digest = hashlib.sha256()
+        for future, start in parts:
+            future.result()
+            digest.update(target.read(start, min(step, file.bytes - start)))
+        if digest.hexdigest() != file.sha256:
+            raise self._spoilt(file, f"has sha256 {digest.hexdigest()}, not the manifest's {file.sha256}")
+
+    def _uri(self, file: FileSpec) -> str:
+        return self._store.file_uri(self.manifest, file.name)
+
+    def _spoilt(self, file: FileSpec, what: str) -> ModelSpoilt:
+        return ModelSpoilt(f"{self._uri(file)} {what}; publish {self.manifest.ref} again from its folder")
