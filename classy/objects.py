@@ -1,0 +1,223 @@
+"""
+Objects of a storage by URI: `s3://bucket/key` of anything that speaks S3, and `file:///folder/file`.
+
+What it is asked to open is trusted: it guards nobody's buckets and no folder (download does). Keys are taken as
+they are, without percent-encoding; the paths of file URIs are percent-encoded.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from classy import files
+from classy.errors import SourceTimedOut
+from classy.s3 import S3, BehindTheEnd, Storage, bucket_and_key, open_bucket, translated
+from classy.urls import shown_url
+from graphpipe_fn.errors import TooLarge
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+__all__ = ["ObjectStorage", "Storage"]
+
+CHUNK_BYTES = 1 << 20
+PART_BYTES = 8 << 20  # of a multipart upload; AWS's guideline is 8 to 16 MB
+_T = TypeVar("_T")
+
+
+class ObjectStorage:
+    """
+    Read and write objects; safe to call from several threads at once.
+
+    Args:
+        storage: Used by s3:// URIs; file:// URIs need none.
+    """
+
+    def __init__(self, storage: Storage = Storage()) -> None:
+        self._storage = storage
+        self._stores: dict[str, S3Store] = {}
+
+    def get(self, uri: str, *, limit_bytes: int, deadline_s: float | None = None) -> bytes:
+        """
+        Return an object.
+
+        Args:
+            limit_bytes: A larger one is refused, by its declared size unread.
+            deadline_s: On `time.monotonic()`'s scale.
+
+        Raises:
+            SourceNotFound: no such object or bucket.
+            TooLarge: over the limit.
+            StorageFailed: unreachable, or it refuses us.
+            SourceTimedOut: the deadline passed.
+            UnusableURL: no URI of an object.
+        """
+        if _is_file(uri):
+            return files.read(uri, limit_bytes=limit_bytes)
+        bucket, key = bucket_and_key(uri)
+        stopped = threading.Event()
+        return self._ask(uri, lambda: self._read(bucket, key, uri, limit_bytes, stopped), deadline_s, stopped)
+
+    def get_range(self, uri: str, start: int, length: int, *, deadline_s: float | None = None) -> bytes:
+        """
+        Return a piece of an object: fewer bytes than `length` where the object ends sooner, none behind its end.
+
+        Raises:
+            SourceNotFound, StorageFailed, SourceTimedOut, UnusableURL: as get() does.
+        """
+        if start < 0 or length < 0:
+            raise ValueError(f"a range starts at 0 or later and is not shorter than 0; got {start}, {length}")
+        if _is_file(uri):
+            return files.read_range(uri, start, length)
+        bucket, key = bucket_and_key(uri)
+        if length == 0:
+            return b""
+
+        def read() -> bytes:
+            import obstore
+
+            return bytes(obstore.get_range(self._store(bucket), key, start=start, length=length))
+
+        try:
+            return self._ask(uri, read, deadline_s)
+        except BehindTheEnd:
+            return b""
+
+    def size(self, uri: str, *, deadline_s: float | None = None) -> int:
+        """
+        Return an object's size in bytes.
+
+        Raises:
+            SourceNotFound, StorageFailed, SourceTimedOut, UnusableURL: as get() does.
+        """
+        if _is_file(uri):
+            return files.size(uri)
+        bucket, key = bucket_and_key(uri)
+
+        def head() -> int:
+            import obstore
+
+            return obstore.head(self._store(bucket), key)["size"]
+
+        return self._ask(uri, head, deadline_s)
+
+    def put(self, uri: str, data: bytes, *, if_absent: bool = False, content_type: str = "") -> bool:
+        """
+        Write an object, all of it or nothing.
+
+        Args:
+            if_absent: Leave an object alone that is there already; of several writers at once, one wins.
+            content_type: The media type that the object is served with; file:// keeps none.
+
+        Returns:
+            Whether it was written: False only for `if_absent`.
+
+        Raises:
+            SourceNotFound, StorageFailed, UnusableURL: as get() does.
+        """
+        if _is_file(uri):
+            return files.write(uri, data, if_absent=if_absent)
+        bucket, key = bucket_and_key(uri)
+
+        def write() -> bool:
+            import obstore
+            from obstore.exceptions import AlreadyExistsError
+
+            try:
+                obstore.put(
+                    self._store(bucket),
+                    key,
+                    data,
+                    attributes={"Content-Type": content_type} if content_type else None,
+                    mode="create" if if_absent else "overwrite",
+                    use_multipart=len(data) > 4 * PART_BYTES and not if_absent,
+                    chunk_size=PART_BYTES,
+                )
+            except AlreadyExistsError:
+                return False
+            return True
+
+        return self._ask(uri, write, None)
+
+    def list(self, prefix: str) -> list[str]:
+        """
+        Return the URIs of all objects in a folder and the folders below it, sorted; none where there is no folder.
+
+        Args:
+            prefix: The folder's URI; `s3://bucket/a` means `a/…`, not `ab`.
+
+        Raises:
+            SourceNotFound, StorageFailed, UnusableURL: as get() does.
+        """
+        if _is_file(prefix):
+            return files.listed(prefix)
+        bucket, _, folder = prefix.removeprefix(S3).partition("/")
+        bucket_and_key(f"{S3}{bucket}/{folder.strip('/') or 'any'}")
+
+        def collect() -> list[str]:
+            import obstore
+
+            found = obstore.list(self._store(bucket), folder.strip("/") or None)
+            return sorted(f"{S3}{bucket}/{entry['path']}" for page in found for entry in page)
+
+        return self._ask(prefix, collect, None)
+
+    def _read(self, bucket: str, key: str, uri: str, limit_bytes: int, stopped: threading.Event) -> bytes:
+        import obstore
+
+        answer = obstore.get(self._store(bucket), key)
+        size = answer.meta["size"]
+        if size > limit_bytes:
+            raise TooLarge(f"{shown_url(uri)} has {size:,} bytes; the limit is {limit_bytes:,}")
+        data = bytearray()
+        for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
+            data += chunk
+            if stopped.is_set():
+                break  # nobody waits for it any more
+            if len(data) > limit_bytes:
+                raise TooLarge(f"{shown_url(uri)} has over {limit_bytes:,} bytes, which is the limit")
+        return bytes(data)
+
+    def _store(self, bucket: str) -> S3Store:
+        store = self._stores.get(bucket)
+        if store is None:
+            store = self._stores.setdefault(bucket, open_bucket(self._storage, bucket))
+        return store
+
+    def _ask(
+        self, uri: str, call: Callable[[], _T], deadline_s: float | None, stopped: threading.Event | None = None
+    ) -> _T:
+        """Run a call of obstore's, in a thread where there is a deadline, and translate what it raises."""
+        if deadline_s is None:
+            return translated(self._storage, uri, call)
+        results: list[_T] = []
+        errors: list[BaseException] = []
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                results.append(translated(self._storage, uri, call))
+            except BaseException as exc:  # noqa: BLE001 - handed to the thread that waits
+                errors.append(exc)
+            finally:
+                done.set()
+
+        left_s = deadline_s - time.monotonic()
+        if left_s > 0:
+            threading.Thread(target=run, name="object", daemon=True).start()
+        if left_s <= 0 or not done.wait(left_s):
+            if stopped is not None:
+                stopped.set()  # obstore can't be cancelled; what it has begun ends at the next chunk
+            raise SourceTimedOut(
+                f"{shown_url(uri)} was too slow: the {max(left_s, 0):.3g} s for reading it were over; try again"
+            )
+        if errors:
+            raise errors[0]
+        return results[0]
+
+
+def _is_file(uri: str) -> bool:
+    return uri.startswith(files.SCHEME)
