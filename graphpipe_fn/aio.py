@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from graphpipe_fn.client import Client
-from graphpipe_fn.messages import InferRequest, InferResponse, Metadata, Tensor
+from graphpipe_fn.messages import Call, InferRequest, InferResponse, Metadata, Tensor
 from graphpipe_fn.transports import connect as connect_client
 
 _T = TypeVar("_T")
@@ -43,6 +43,8 @@ class AsyncClient:
 
     async def infer(self, request: InferRequest) -> InferResponse:
         """See Client.infer."""
+        # The deadline begins now and not when a thread is free.
+        request = request.replace(call=self._client.begin(request.call))
         return await self._in_thread(partial(self._client.infer, request))
 
     async def run(
@@ -51,10 +53,12 @@ class AsyncClient:
         input_names: Sequence[str] | str = (),
         output_names: Sequence[str] | str = (),
         config: str = "",
+        call: Call = Call(),
     ) -> tuple[Tensor, ...]:
         """See Client.run."""
-        call = partial(self._client.run, *inputs, input_names=input_names, output_names=output_names, config=config)
-        return await self._in_thread(call)
+        call = self._client.begin(call)
+        names = {"input_names": input_names, "output_names": output_names}
+        return await self._in_thread(partial(self._client.run, *inputs, **names, config=config, call=call))
 
     async def aclose(self) -> None:
         """Wait for the calls under way, then close the connections."""

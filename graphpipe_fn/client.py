@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from graphpipe_fn.codec import DEFAULT_LIMITS, Limits, decode_metadata, decode_response, encode_request
+from graphpipe_fn.deadline import left_s
 from graphpipe_fn.errors import ConnectFailed, GraphPipeError, MalformedMessage, RemoteError, TransportFailed
 from graphpipe_fn.headers import parse_retry_after
 from graphpipe_fn.messages import (
@@ -75,7 +76,7 @@ class Client:
         """
         if self._metadata is None:
             buffers = encode_request(MetadataRequest())
-            self._metadata = self._ask(buffers, self._complete(Call()), self._read_metadata)
+            self._metadata = self._ask(buffers, self.begin(Call()), self._read_metadata)
         return self._metadata
 
     def infer(self, request: InferRequest) -> InferResponse:
@@ -92,10 +93,17 @@ class Client:
             BadTensor: an input can't be sent.
         """
         started = time.perf_counter()
-        response = self._ask(encode_request(request), self._complete(request.call), self._read_response)
+        response = self._ask(encode_request(request), self.begin(request.call), self._read_response)
         below = sum(timing.seconds for timing in response.timings)
         hop = Timing(HOP, max(0.0, time.perf_counter() - started - below))
         return replace(response, timings=(hop, *response.timings))
+
+    def begin(self, call: Call) -> Call:
+        """Return the call with an id, and the deadline that it has from now on, where it had none."""
+        deadline_s = call.deadline_s
+        if deadline_s is None and self._timeout_s is not None:
+            deadline_s = time.monotonic() + self._timeout_s
+        return replace(call, id=call.id or _new_id(), deadline_s=deadline_s)
 
     def run(
         self,
@@ -103,6 +111,7 @@ class Client:
         input_names: Sequence[str] | str = (),
         output_names: Sequence[str] | str = (),
         config: str = "",
+        call: Call = Call(),
     ) -> tuple[Tensor, ...]:
         """
         Ask the peer with anything that makes a tensor.
@@ -111,6 +120,7 @@ class Client:
             inputs: Arrays, lists, numbers, text; see `tensors.as_tensor`.
             input_names, output_names: None for the model's own order.
             config: For the model, unread.
+            call: What travels beside the request.
 
         Returns:
             One tensor per output.
@@ -118,7 +128,7 @@ class Client:
         from graphpipe_fn.tensors import as_tensor
 
         request = InferRequest(
-            tuple(as_tensor(value) for value in inputs), _names(input_names), _names(output_names), config
+            tuple(as_tensor(value) for value in inputs), _names(input_names), _names(output_names), config, call
         )
         return self.infer(request).outputs
 
@@ -136,14 +146,9 @@ class Client:
     ) -> None:
         self.close()
 
-    def _complete(self, call: Call) -> Call:
-        deadline_s = call.deadline_s
-        if deadline_s is None and self._timeout_s is not None:
-            deadline_s = time.monotonic() + self._timeout_s
-        return replace(call, id=call.id or _new_id(), deadline_s=deadline_s)
-
     def _ask(self, buffers: Sequence[Buffer], call: Call, read: Callable[[Reply], _T]) -> _T:
         for attempt in itertools.count():
+            left_s(call)
             try:
                 return read(self.transport(buffers, call))
             except (ConnectFailed, RemoteError) as exc:
