@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classy.errors import ModelSpoilt
 from classy.models.fetch import FetchedModel
+from classy.models.files import mapped
 from classy.models.manifest import Manifest
 from graphpipe_fn.binding import bind
 from graphpipe_fn.errors import BadModel, BadTensor, GraphPipeError, TooLarge
@@ -28,6 +30,7 @@ from graphpipe_fn.messages import (
     strings,
 )
 from graphpipe_fn.onnx import Engine, OnnxModel
+from graphpipe_fn.onnx_file import external_files
 from graphpipe_fn.rows import ERRORS, encode_row_errors, error_of, put_rows
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ class Classifier:
         manifest = fetched.manifest
         size = sum(file.bytes for file in manifest.files)
         try:
+            _check_files(fetched)
             self._graph = OnnxModel(
                 fetched.graph,
                 name=manifest.name,
@@ -178,6 +182,17 @@ class Classifier:
         return ModelSpoilt(
             f"{self._manifest.ref} answered {what} where its manifest says {self._manifest.output.kind}; "
             "publish it again with the right output (logits where the graph ends before its softmax)"
+        )
+
+
+def _check_files(fetched: FetchedModel) -> None:
+    """Refuse weights that the manifest does not list: onnxruntime may take them from anywhere, and unchecked."""
+    graph = mapped(fetched.graph) if isinstance(fetched.graph, Path) else fetched.graph
+    unlisted = set(external_files(graph)).difference(file.name for file in fetched.manifest.files[1:])
+    if unlisted:
+        raise ModelSpoilt(
+            f"the graph of {fetched.manifest.ref} takes weights from {min(unlisted)!r:.200}, which its manifest does "
+            "not list; publish it again with all of its files"
         )
 
 

@@ -5,7 +5,8 @@ An ONNX file is one protobuf message. It is read here by hand because the `onnx`
 megabytes) has no place in a function's image. It knows nothing of onnxruntime and does not check graphs.
 
 Source: onnx.proto3: ModelProto.graph = 7, GraphProto.node = 1 and .output = 12, NodeProto.output = 2,
-ValueInfoProto.name = 1; protobuf's encoding guide: a singular message that occurs twice is merged.
+ValueInfoProto.name = 1 (the numbers for external data stand below); protobuf's encoding guide: a singular message
+that occurs twice is merged.
 """
 
 from __future__ import annotations
@@ -16,6 +17,25 @@ from graphpipe_fn.errors import BadModel
 from graphpipe_fn.model import Buffer
 
 _GRAPH, _NODE, _OUTPUT, _NODE_OUTPUT, _NAME = 7, 1, 12, 2, 1
+_EXTERNAL_DATA, _KEY, _VALUE = 13, 1, 2
+# Per kind of message: where tensors are, and where messages are that hold some, with their kind.
+_TENSORS = {
+    "model": (),
+    "graph": (5,),  # initializer
+    "function": (),
+    "node": (),
+    "attribute": (5, 10),  # t, tensors
+    "sparse": (1, 2),  # values, indices
+}
+_HOLDERS = {
+    "model": ((_GRAPH, "graph"), (25, "function")),
+    "graph": ((_NODE, "node"), (15, "sparse")),
+    "function": ((7, "node"),),
+    "node": ((5, "attribute"),),
+    "attribute": ((6, "graph"), (11, "graph"), (22, "sparse"), (23, "sparse")),
+    "sparse": (),
+}
+_DEPTH_MAX = 100  # protobuf's own limit
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _VARINT_BYTES = 10  # the longest varint: 64 bits, 7 in a byte
 
@@ -40,6 +60,24 @@ def node_outputs(model: Buffer) -> list[str]:
     return [name for name in names if name]  # "" stands for an optional output that is left out
 
 
+def external_files(model: Buffer) -> list[str]:
+    """
+    Return the files that the graph's weights lie in, as it names them; none where all are in the model itself.
+
+    Raises:
+        BadModel: the bytes are no ONNX file.
+    """
+    with memoryview(model).cast("B") as view:
+        names = [
+            bytes(value).decode("utf-8", "surrogateescape")
+            for tensor in _tensors(view, "model")
+            for entry in _submessages(tensor, _EXTERNAL_DATA)
+            if any(bytes(key) == b"location" for key in _submessages(entry, _KEY))
+            for value in _submessages(entry, _VALUE)
+        ]
+    return list(dict.fromkeys(names))
+
+
 def with_outputs(model: Buffer, names: Sequence[str]) -> bytes:
     """
     Return the model with more graph outputs.
@@ -49,6 +87,16 @@ def with_outputs(model: Buffer, names: Sequence[str]) -> bytes:
     """
     outputs = b"".join(_field(_OUTPUT, _field(_NAME, name.encode("utf-8", "surrogateescape"))) for name in names)
     return b"".join((model, _field(_GRAPH, outputs)))
+
+
+def _tensors(message: memoryview, kind: str, depth: int = 0) -> Iterator[memoryview]:
+    if depth > _DEPTH_MAX:
+        raise BadModel(f"this is no ONNX file: messages lie {depth} deep in each other")
+    for number in _TENSORS[kind]:
+        yield from _submessages(message, number)
+    for number, inner in _HOLDERS[kind]:
+        for submessage in _submessages(message, number):
+            yield from _tensors(submessage, inner, depth + 1)
 
 
 def _submessages(view: memoryview, wanted: int) -> Iterator[memoryview]:

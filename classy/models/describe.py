@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from classy.errors import BadRequest, ModelSpoilt
-from classy.models.files import described, write_whole
+from classy.models.files import described, mapped, write_whole
 from classy.models.manifest import (
     LABEL_SET_SIZES,
     MANIFEST_NAME,
@@ -26,6 +25,7 @@ from classy.models.manifest import (
 )
 from classy.models.presets import PRESETS, preset_input
 from graphpipe_fn.errors import BadModel
+from graphpipe_fn.onnx_file import external_files
 
 
 def manifest_for(
@@ -67,7 +67,7 @@ def manifest_for(
     manifest = Manifest(
         name=name,
         version=version,
-        files=tuple(described(path) for path in (onnx_path, *_external_files(model.graph, onnx_path.parent))),
+        files=tuple(described(path) for path in (onnx_path, *_external_files(onnx_path))),
         input=preset_input(preset, name=input_name, height_px=height_px, width_px=width_px, layout=layout),
         output=OutputSpec(output_name, columns - skip, "logits" if logits else "probabilities", skip),
         labels=lists,
@@ -185,25 +185,12 @@ def _labels(labels: str) -> tuple[Labels, int]:
     return Labels(names={"en": names}), len(names)
 
 
-def _external_files(graph: Any, folder: Path) -> list[Path]:
-    names: dict[str, None] = {}
-    for tensor in _tensors(graph):
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                names[entry.value] = None
+def _external_files(graph: Path) -> list[Path]:
+    names = external_files(mapped(graph))
     for name in names:
-        if name != os.path.basename(name) or not (folder / name).is_file():
+        if name != os.path.basename(name) or not (graph.parent / name).is_file():
             raise ModelSpoilt(
                 f"the graph's weights lie in {name!r:.200}, which is no file beside it; save it again with its "
                 "external data in its own folder"
             )
-    return [folder / name for name in names]
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
+    return [graph.parent / name for name in names]

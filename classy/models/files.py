@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from pathlib import Path
 
@@ -44,3 +45,17 @@ def described(path: Path) -> FileSpec:
             digest.update(chunk)
             size += len(chunk)
     return FileSpec(path.name, size, digest.hexdigest())
+
+
+def mapped(path: Path) -> memoryview:
+    """
+    Return a file's bytes without reading them; it is unmapped with the last view of it.
+
+    Raises:
+        OSError: it can't be opened.
+    """
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return memoryview(b"")
+        # Not closed here or by the caller: an exception's traceback may hold views, which would then fail instead.
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
