@@ -87,7 +87,7 @@ def _array(value: object) -> NDArray[Any]:
             array = np.asarray(value, dtype=object)
     except Exception as exc:
         # A foreign class's own failure: a ragged list, a tensor on a GPU or under autograd, …
-        raise BadTensor(f"no tensor can be made of this {type(value).__name__}: {exc}") from exc
+        raise BadTensor(f"no tensor can be made of this {type(value).__name__}: {exc}; send a numpy array") from exc
     return array
 
 
@@ -114,7 +114,8 @@ def _objects(array: NDArray[np.object_]) -> StringTensor:
         if not isinstance(value, (str, bytes, bytearray)):
             if array.ndim == 0:
                 raise BadTensor(
-                    f"no tensor can be made of {type(value).__name__}; send an array, a number, text or a list"
+                    f"no tensor can be made of {type(value).__name__}; send an array, a number of at most 64 bits, "
+                    "text or a list of these"
                 )
             raise BadTensor(
                 f"element {place} is {type(value).__name__}, which is neither text nor a number of at most 64 bits; "

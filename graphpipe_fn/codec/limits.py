@@ -2,8 +2,8 @@
 How much one message may ask of its reader.
 
 A message is data that the reader already holds; these limits keep what is made of it in proportion. Beyond the
-body itself, decoding takes at most the body's size (strings are copied out, numbers are not), 56 bytes for each
-string and 4 for each character of text, all of which are counted here.
+body itself, decoding takes at most the body's size (strings are copied out, numbers are not), 80 bytes for each
+string and 6 for each byte of text, which are both counted here.
 """
 
 from __future__ import annotations
