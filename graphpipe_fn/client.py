@@ -230,7 +230,7 @@ def _plain_text(body: Buffer) -> str:
     if text.startswith("{"):
         try:
             message = json.loads(text).get("message")
-        except ValueError:
+        except (ValueError, RecursionError):
             message = None
         text = message if isinstance(message, str) else text
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:TEXT_MAX]

@@ -6,6 +6,7 @@ Transport to it. A new road joins by one line in ROADS.
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import shutil
 import socket
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from contract_model import ContractModel
@@ -29,11 +31,12 @@ from graphpipe_fn.headers import reply_of
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Buffer, Reply, Transport
 from graphpipe_fn.server import answerer, reply
+from graphpipe_fn.transports import connect
 from graphpipe_fn.transports.http import HttpTransport
 from graphpipe_fn.transports.local import local
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 NAME = "contract"  # the stage's name on every road
 TESTS = Path(__file__).parent
@@ -186,6 +189,45 @@ def _wsgi_road(server: Callable[[WSGIApplication], AbstractContextManager[str]])
     return road
 
 
+def fn_agent(function: FnProcess, *, app: str, name: str, fn_id: str = "01FN") -> WSGIApplication:
+    """
+    Return what Fn's API and agent answer about one function, as a real server 0.3.753 was seen to.
+
+    It is no Fn: it knows the two look-ups and the direct invoke, which squashes the status.
+    """
+    endpoint = "fnproject.io/fn/invokeEndpoint"
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        path, host = environ["PATH_INFO"], environ["HTTP_HOST"]
+        status, headers = 200, {"content-type": "application/json; charset=utf-8"}
+        if path == "/v2/apps":
+            items = [{"id": "01APP", "name": app}] if query.get("name") == app else []
+            body = json.dumps({"items": items}).encode()
+        elif path == "/v2/fns":
+            known = query == {"app_id": "01APP", "name": name}
+            annotations = {endpoint: f"http://{host}/invoke/{fn_id}"}
+            items = [{"id": fn_id, "name": name, "app_id": "01APP", "annotations": annotations}] if known else []
+            body = json.dumps({"items": items}).encode()
+        elif path == f"/invoke/{fn_id}":
+            sent = {
+                key[5:].replace("_", "-").title(): value
+                for key, value in environ.items()
+                if key.startswith("HTTP_") and key not in ("HTTP_HOST", "HTTP_FN_DEADLINE")
+            }
+            sent |= {"Fn-Call-Id": "01CALL", "Fn-Deadline": fn_deadline(30)}
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+            status, headers, body = function.call(environ["wsgi.input"].read(length), sent)
+            headers = {key: value for key, value in headers.items() if key not in ("connection", "keep-alive")}
+        else:
+            status, body = 404, b'{"message":"Fn not found"}'
+        headers["content-length"] = str(len(body))
+        start_response(f"{status} Any", list(headers.items()))
+        return [body]
+
+    return application
+
+
 @contextmanager
 def _fn() -> Iterator[Transport]:
     with fn_process(FUNC) as function:
@@ -209,6 +251,16 @@ def _fn_by_http_transport() -> Iterator[Transport]:
             transport.close()
 
 
+@contextmanager
+def _fn_by_name() -> Iterator[Transport]:
+    with (
+        fn_process(FUNC) as function,
+        waitress_server(fn_agent(function, app="tests", name="contract")) as url,
+        connect("fn:tests/contract", fn_api_url=url) as client,
+    ):
+        yield client.transport
+
+
 ROADS: dict[str, Callable[[], AbstractContextManager[Transport]]] = {
     "reply": _in_process,
     "local": _local,
@@ -216,4 +268,5 @@ ROADS: dict[str, Callable[[], AbstractContextManager[Transport]]] = {
     "http-waitress": _wsgi_road(waitress_server),
     "fn-agent": _fn,
     "fn-socket": _fn_by_http_transport,
+    "fn-name": _fn_by_name,
 }

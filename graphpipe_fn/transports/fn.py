@@ -111,7 +111,7 @@ class FnTransport:
             answer = json.loads(reply.body())
             items = answer.get("items") or [] if reply.status == 200 else []
             found = [item for item in items if item.get("name") == query["name"]]
-        except (ValueError, AttributeError) as exc:
+        except (ValueError, AttributeError, TypeError) as exc:
             raise TransportFailed(f"{self._prefix} does not answer as Fn's API does (status {reply.status})") from exc
         if reply.status not in (200, 404):
             raise TransportFailed(f"{self._prefix} answered {reply.status} when asked for the {what}")
