@@ -40,7 +40,7 @@ _lookups = threading.BoundedSemaphore(LOOKUPS_MAX)
 
 
 def system_resolve(host: str, port: int) -> list[str]:
-    """Return what the system's resolver says, which also reads 0x7f.1, 2130706433 and other spellings of numbers."""
+    """Return what the system's resolver says, scopes of IPv6 included."""
     addresses: list[str] = []
     for *_, sockaddr in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         scoped = any(sockaddr[3:])  # by an interface's number, in link-local IPv6 only

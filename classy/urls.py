@@ -22,6 +22,7 @@ _PARTS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>//)?(?P<re
 _REST = re.compile(r"(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?", re.DOTALL)
 _AUTHORITY = re.compile(r"(?:\[(?P<literal>[^\[\]]*)\]|(?P<name>[^\[\]:]*))(?::(?P<port>[0-9]*))?")
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # no top-level domain is one
 _KEPT = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"<>^`{|}\\')  # quote() keeps these
 
 
@@ -66,7 +67,11 @@ class URL:
             UnusableURL: it leads to nothing that is fetched.
         """
         _check_characters(location)  # before urljoin, which drops some of them in silence
-        return parse_url(urljoin(self.text, location))
+        try:
+            joined = urljoin(self.text, location)
+        except ValueError:  # brackets around no IPv6 address
+            raise UnusableURL(f'"{shown_url(location)}" has no host that can be read') from None
+        return parse_url(joined)
 
 
 def parse_url(text: str) -> URL:
@@ -171,4 +176,10 @@ def _name(text: str, shown: str) -> str:
         raise UnusableURL(f"{shown} has no host; write https://host/path")
     if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise UnusableURL(f"{shown} has a host that no domain name can be; check its spelling")
+    if _NUMBER.fullmatch(name.rpartition(".")[2]):
+        # 010.0.0.1 is 10.0.0.1 to some readers and 8.0.0.1 to others; nobody honest writes 0x7f.1.
+        try:
+            ipaddress.IPv4Address(name)
+        except ValueError:
+            raise UnusableURL(f"{shown} has a number for a host; write it as four decimal numbers") from None
     return name

@@ -30,7 +30,7 @@ leaf() { # name, subjectAltName, first day, last day
         -extfile "$work/ext" -startdate "$3" -enddate "$4" -out "$work/$1.crt" 2> /dev/null
     cat "$work/$1.key" "$work/$1.crt" > "$1.pem"
 }
-leaf honest "DNS:localhost,DNS:*.test,IP:127.0.0.1" 20240101000000Z 21240101000000Z
+leaf honest "DNS:localhost,DNS:pictures.test,IP:127.0.0.1" 20240101000000Z 21240101000000Z
 leaf expired "DNS:localhost,IP:127.0.0.1" 20200101000000Z 20210101000000Z
 leaf elsewhere "DNS:elsewhere.test" 20240101000000Z 21240101000000Z
 key selfsigned
