@@ -88,7 +88,7 @@ REFUSALS = {
     ),
     "Fn's JSON": Refusal(Reply([b'{"message":"Timed out"}'], 504), 50400, "Timed out"),
     "other JSON": Refusal(Reply([b'{"code": 5}'], 500), 50000, '{"code": 5}'),
-    "bottomless JSON": Refusal(Reply([b'{"a":' * 5_000], 500), 50000, '{"a":' * 100),
+    "bottomless JSON": Refusal(Reply([b'{"a":' + b"[" * 9_000], 500), 50000, '{"a":' + "[" * 495),
     "a page": Refusal(Reply([HTML], 404), 40400, "<html> <body> [31mNot found</body></html>"),
     "a long page": Refusal(Reply([b"x" * 10_000], 500), 50000, "x" * 500),
     "binary": Refusal(Reply([b"\xff\xfe\x00"], 500), 50000, "\ufffd\ufffd"),
