@@ -127,7 +127,8 @@ class Classy:
         for ref, entry in zip(todo, results, strict=True):
             if "error" in entry and entry["error"]["code"] not in FINAL:
                 raise Unavailable(f"{ref.uri} can't be classified now: {entry['error']['message']}")
-            written.append(self._write(ref, manifest.ref, entry, call))
+            timed = {**entry, "timings": answers.timings(hops)}
+            written.append(self._write(ref, manifest.ref, timed, call))
         return {"results": written, "ignored": len(objects) - len(todo)}, hops
 
     def _is_done(self, ref: ObjectRef, model: str) -> bool:

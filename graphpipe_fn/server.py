@@ -65,7 +65,7 @@ def answerer(model: Model, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -
 
     Args:
         name: The stage, for its own Timing, put before those of the hops that it called; "" for none. The first
-            call counts as the cold one. A model that times itself under this name is left alone.
+            call counts as the cold one. A model that times itself under this name is only told whether it was.
     """
     lock = threading.Lock()
     calls = 0
@@ -77,8 +77,14 @@ def answerer(model: Model, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -
             cold = calls == 0
             calls += 1
         result = reply(model, body, call, limits=limits)
-        if not name or any(timing.name == name for timing in result.timings):
+        if not name:
             return result
+        if any(timing.name == name for timing in result.timings):
+            own_timings = (
+                replace(timing, cold=cold) if timing.name == name and timing.cold is None else timing
+                for timing in result.timings
+            )
+            return replace(result, timings=tuple(own_timings))
         below = sum(timing.seconds for timing in result.timings)
         own = Timing(name, max(0.0, time.perf_counter() - started - below), cold)
         return replace(result, timings=(own, *result.timings))

@@ -1,0 +1,127 @@
+"""
+Classy's own local cloud: the four function folders, configured to find each other, the storage and the model.
+
+Fn and Oracle Functions are where to run this at scale; here it is one machine's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from classy.local.functions import AppSpec, FunctionSpec, UnusableFolder, read_app, read_function
+from classy.local.local_cloud import CloudSettings, LocalCloud
+from classy.local.up import detach as run_detached
+from classy.local.up import run
+from classy.models.default import ensure_default_model
+from classy.models.manifest import Manifest
+from classy.models.publish import publish
+from classy.models.store import ModelStore
+from classy.objects import ObjectStorage
+from classy.s3 import Storage
+
+INBOX, RESULTS, MODELS, PHOTOS = "classy-inbox", "classy-results", "classy-models", "classy-photos"
+BUCKETS = (INBOX, RESULTS, MODELS, PHOTOS)
+MODEL_STORE = f"s3://{MODELS}"
+STAGES = ("downloader", "preprocessor", "vgg")
+
+
+def start(state_dir: Path, *, detach: bool = False, port: int = 0) -> int:
+    """
+    Run the local cloud, in the foreground or in the background.
+
+    Args:
+        state_dir: Keeps the model, the objects, the logs and the state.
+        detach: Return once it is ready.
+        port: Of the Fn-compatible endpoint; 0 for the usual one.
+
+    Returns:
+        The exit status.
+    """
+    manifest = default_model(state_dir)
+    if detach:
+        command = [sys.executable, "-m", "classy.cli", "--state-dir", str(state_dir), "up", "--port", str(port)]
+        return run_detached(command, state_dir, os.environ)
+    root = checkout()
+    settings = CloudSettings(state_dir=state_dir, agent_port=port, buckets=BUCKETS, inbox=INBOX)
+    with LocalCloud(settings) as cloud:
+        app = read_app(root / "app.yaml")
+        functions = configured(cloud, app, root / "functions", state_dir=state_dir, model=manifest.name)
+        return run(cloud, app, functions, prepare=lambda: publish_folder(cloud, model_folder(state_dir)))
+
+
+def checkout() -> Path:
+    """
+    Return the folder that holds app.yaml and functions/.
+
+    Raises:
+        UnusableFolder: neither the working directory nor this package's parent is one.
+    """
+    for root in (Path.cwd(), Path(__file__).resolve().parents[2]):
+        if (root / "app.yaml").is_file() and (root / "functions").is_dir():
+            return root
+    raise UnusableFolder("there is no app.yaml beside a functions folder here; run this in a checkout of Classy")
+
+
+def configured(cloud: LocalCloud, app: AppSpec, folder: Path, *, state_dir: Path, model: str) -> list[FunctionSpec]:
+    """
+    Return the functions of a folder with the settings that this cloud needs.
+
+    The stages hand on by their own setting where a request names no route, so that the original's contract (URLs in,
+    probabilities out) holds at the downloader; Classy asks each stage itself.
+    """
+    urls = {stage: cloud.invoke_url(app.name, stage) for stage in STAGES}
+    shared = {
+        **cloud.storage.environment,
+        "CLASSY_MODEL_STORE": MODEL_STORE,
+        "CLASSY_MODEL": model,
+        "CLASSY_MODEL_CACHE": str((state_dir / "model-cache").absolute()),
+    }
+    storage = cloud.storage.endpoint.removeprefix("http://")
+    own = {
+        "downloader": {
+            "CLASSY_NEXT": urls["preprocessor"],
+            "CLASSY_ALLOWED_HOPS": " ".join(urls.values()),
+            "CLASSY_DOWNLOAD_ALLOW": storage,
+            "CLASSY_BUCKETS": f"{INBOX} {PHOTOS}",
+        },
+        "preprocessor": {"CLASSY_NEXT": urls["vgg"]},
+        "classy-func": {
+            "CLASSY_TOPOLOGY": "caller-led",
+            "CLASSY_RESULTS": f"s3://{RESULTS}",
+            **{f"CLASSY_{stage.upper()}": url for stage, url in urls.items()},
+        },
+    }
+    specs = [read_function(path.parent) for path in sorted(folder.glob("*/func.yaml"))]
+    return [replace(spec, config={**shared, **own.get(spec.name, {}), **spec.config}) for spec in specs]
+
+
+def model_folder(state_dir: Path) -> Path:
+    """Return where the default model is made, ready to be published."""
+    return state_dir / "default-model"
+
+
+def default_model(state_dir: Path, progress: Callable[[str], None] = print) -> Manifest:
+    """Make the default model, and publish it to the store in the state folder that `classy classify` reads."""
+    manifest = ensure_default_model(model_folder(state_dir), progress=progress)
+    store = ModelStore(ObjectStorage(Storage()), (state_dir / "models").absolute().as_uri())
+    publish(model_folder(state_dir), store)
+    return manifest
+
+
+def publish_folder(cloud: LocalCloud, folder: Path) -> Manifest:
+    """Publish a model folder to the cloud's own storage."""
+    return publish(folder, ModelStore(ObjectStorage(storage_of(cloud.storage.environment)), MODEL_STORE))
+
+
+def storage_of(environment: dict[str, str]) -> Storage:
+    """Return the storage that AWS's environment variables name."""
+    return Storage(
+        endpoint=environment["AWS_ENDPOINT_URL"],
+        region=environment["AWS_REGION"],
+        access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )
