@@ -19,7 +19,7 @@ from graphpipe_fn.headers import reply_of, request_headers
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Buffer, Reply
 from graphpipe_fn.transports.dial import Address
-from graphpipe_fn.transports.http1 import Closed, Connection
+from graphpipe_fn.transports.http1 import Closed, Connection, Response
 
 if TYPE_CHECKING:
     import ssl
@@ -66,6 +66,11 @@ class HttpTransport:
         self._open = True
 
     @property
+    def host(self) -> str:
+        """Return the value of the Host header."""
+        return self._host
+
+    @property
     def path(self) -> str:
         """Return the URI's path and query as they are sent."""
         return self._target
@@ -84,27 +89,52 @@ class HttpTransport:
 
     def request(self, method: str, target: str, buffers: Sequence[Buffer], call: Call) -> Reply:
         """
-        Send a request that is safe to repeat.
+        Send a request with what travels beside a message, and read its answer so.
+
+        Args:
+            target: Path and query, encoded.
+
+        Raises:
+            GraphPipeError: as __call__().
+        """
+        headers = [*request_headers(call), ("Accept-Encoding", "identity")]
+        if method == "POST":
+            headers.append(("Content-Type", "application/octet-stream"))
+        response = self.send(method, target, headers, buffers, call.deadline_s)
+        return reply_of(response.status, response.headers, response.body)
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        buffers: Sequence[Buffer],
+        deadline_s: float | None,
+    ) -> Response:
+        """
+        Send a request that is safe to repeat, with headers of the caller's own.
 
         On a kept connection that the server was just closing, it is sent again over a new one.
 
         Args:
-            target: Path and query, encoded.
+            headers: Besides Host, User-Agent and Content-Length; printable ASCII. An encoded answer is refused.
+            deadline_s: On `time.monotonic()`'s scale.
+
+        Raises:
+            GraphPipeError: as __call__().
         """
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}", "User-Agent: graphpipe-fn"]
-        lines += [f"{name}: {value}" for name, value in request_headers(call)]
-        lines.append("Accept-Encoding: identity")
+        lines += [f"{name}: {value}" for name, value in headers]
         if method == "POST":
-            length = sum(memoryview(buffer).nbytes for buffer in buffers)
-            lines += ["Content-Type: application/octet-stream", f"Content-Length: {length}"]
+            lines.append(f"Content-Length: {sum(memoryview(buffer).nbytes for buffer in buffers)}")
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
         kept = self._kept()
         if kept is not None:
             try:
-                return self._exchange(kept, head, buffers, call)
+                return self._exchange(kept, head, buffers, deadline_s)
             except Closed:
                 pass
-        return self._exchange(Connection(self._address, call.deadline_s), head, buffers, call)
+        return self._exchange(Connection(self._address, deadline_s), head, buffers, deadline_s)
 
     def close(self) -> None:
         """Close the kept connections, and those in use after their request."""
@@ -113,10 +143,12 @@ class HttpTransport:
         for _, connection in idle:
             connection.close()
 
-    def _exchange(self, connection: Connection, head: bytes, buffers: Sequence[Buffer], call: Call) -> Reply:
+    def _exchange(
+        self, connection: Connection, head: bytes, buffers: Sequence[Buffer], deadline_s: float | None
+    ) -> Response:
         reusable = keep = False
         try:
-            response, reusable = connection.exchange(head, buffers, call.deadline_s, self._limit_bytes)
+            response, reusable = connection.exchange(head, buffers, deadline_s, self._limit_bytes)
         finally:
             with self._lock:
                 if reusable and self._open and len(self._idle) < self._idle_max:
@@ -124,7 +156,7 @@ class HttpTransport:
                     keep = True
             if not keep:
                 connection.close()
-        return reply_of(response.status, response.headers, response.body)
+        return response
 
     def _kept(self) -> Connection | None:
         oldest = time.monotonic() - self._idle_s
