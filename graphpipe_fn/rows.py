@@ -122,6 +122,14 @@ def take_rows(tensor: Tensor, rows: Sequence[int]) -> Tensor:
     return tensor[list(rows)]
 
 
+def slice_rows(tensor: Tensor, start: int, stop: int) -> Tensor:
+    """Return the rows from `start` up to `stop`; of numbers a view, not a copy."""
+    if isinstance(tensor, StringTensor):
+        width = len(tensor.values) // tensor.shape[0] if tensor.shape[0] else 0
+        return StringTensor(tensor.values[start * width : stop * width], (stop - start, *tensor.shape[1:]))
+    return tensor[start:stop]
+
+
 def put_rows(tensor: Tensor, rows: Sequence[int], count: int) -> Tensor:
     """
     Spread rows over a taller tensor.
@@ -143,3 +151,28 @@ def put_rows(tensor: Tensor, rows: Sequence[int], count: int) -> Tensor:
     spread = np.zeros((count, *tensor.shape[1:]), tensor.dtype)
     spread[list(rows)] = tensor
     return spread
+
+
+def join_rows(tensors: Sequence[Tensor]) -> Tensor:
+    """
+    Return the rows of all tensors, one after the other; a lone tensor itself, uncopied.
+
+    Raises:
+        BadTensor: their rows differ in dtype or shape.
+    """
+    if len(tensors) == 1:
+        return tensors[0]
+    if len({shape_of(tensor)[1:] for tensor in tensors}) != 1 or not all(shape_of(tensor) for tensor in tensors):
+        raise BadTensor(f"rows of different shapes can't be joined: {[list(shape_of(t)) for t in tensors]}")
+    texts = [tensor for tensor in tensors if isinstance(tensor, StringTensor)]
+    if texts:
+        if len(texts) != len(tensors):
+            raise BadTensor("rows of strings and of numbers can't be joined")
+        count = sum(text.shape[0] for text in texts)
+        return StringTensor(tuple(value for text in texts for value in text.values), (count, *texts[0].shape[1:]))
+    import numpy as np
+
+    arrays = [tensor for tensor in tensors if not isinstance(tensor, StringTensor)]
+    if len({array.dtype.newbyteorder("=") for array in arrays}) != 1:
+        raise BadTensor(f"rows of different dtypes can't be joined: {[str(array.dtype) for array in arrays]}")
+    return np.concatenate(arrays)
