@@ -13,6 +13,7 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
     ├── SourceTimedOut       42412    it answers too slowly
     ├── SourceNotFound       42413    it says that there is no such file; or there is no such object
     ├── StorageFailed        50211    the object storage can't be reached or refuses us
+    ├── UploadDelayed        50212    an upload can't be classified now: its event must come again
     ├── ModelMissing         50311    no such model is published
     ├── ModelSpoilt          50312    a model's files are not what its manifest says
     └── DiskFull             50711    no room for the model
@@ -87,6 +88,16 @@ class StorageFailed(GraphPipeError):
     """The object storage can't be reached, or refuses our credentials."""
 
     code = 50211
+
+
+class UploadDelayed(GraphPipeError):
+    """
+    An upload can't be classified now, so its event must come again.
+
+    502 is the one status that every platform, Fn's direct invoke too, takes for a failed call.
+    """
+
+    code = 50212
 
 
 class ModelMissing(GraphPipeError):

@@ -14,12 +14,30 @@ from typing import Any
 
 from classy import answers
 from classy.asks import Ask, Options, ask_of, parse_ask, parse_json
-from classy.errors import PictureTooCostly, PictureTooLarge, SourceNotFound, UnreadablePicture
+from classy.errors import (
+    BadRequest,
+    PictureTooCostly,
+    PictureTooLarge,
+    SourceNotFound,
+    SourceTimedOut,
+    StorageFailed,
+    UnreadablePicture,
+    UploadDelayed,
+)
 from classy.events import ObjectRef, created_objects, is_event
 from classy.objects import ObjectStorage
 from classy.pipeline import Manifests, Pipeline, object_storage, row_error
 from classy.settings import Settings
-from graphpipe_fn.errors import Busy, GraphPipeError, InternalError, TimedOut, TooLarge, Unavailable, status_of
+from graphpipe_fn.errors import (
+    Busy,
+    GraphPipeError,
+    InternalError,
+    TimedOut,
+    TooLarge,
+    TransportFailed,
+    Unavailable,
+    status_of,
+)
 from graphpipe_fn.messages import Call, Error, Timing
 from graphpipe_fn.model import Buffer, Reply
 
@@ -29,7 +47,9 @@ JSON = "application/json; charset=utf-8"
 FINAL = frozenset(
     kind.code for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly, SourceNotFound, TooLarge)
 )
-RETRYABLE = frozenset(kind.code for kind in (Busy, Unavailable, TimedOut))
+RETRYABLE = frozenset(
+    kind.code for kind in (Busy, SourceTimedOut, StorageFailed, TimedOut, TransportFailed, Unavailable, UploadDelayed)
+)
 
 
 def _now() -> datetime:
@@ -72,6 +92,7 @@ class Classy:
         try:
             value, hops = self._answered(bytes(body), call)
         except GraphPipeError as exc:
+            log.warning("call %s: %d %s", call.id, exc.code, exc.message)
             value, hops = answers.refusal(0, _error(exc), retryable=_retryable(exc.code)), ()
         except Exception:
             log.exception("call %s failed", call.id)
@@ -82,6 +103,10 @@ class Classy:
         value = {**value, "timings": answers.timings(hops), "call_id": call.id}
         status = status_of(value["error"]["code"]) if "error" in value else 200
         return Reply([answers.encode(value)], status, JSON, hops)
+
+    def close(self) -> None:
+        """Close the connections to the other stages; the next call opens new ones."""
+        self._pipeline.close()
 
     def _answered(self, body: bytes, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         limit = self._settings.limit_rows
@@ -116,7 +141,15 @@ class Classy:
         return results, done.timings
 
     def _uploads(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
-        """Classify what an event says is new; raises where a later try may do better, so that it comes again."""
+        """Classify what an event says is new; raise UploadDelayed where a later try may do better."""
+        try:
+            return self._classified_uploads(event, call)
+        except BadRequest:
+            raise  # no event of ours, whenever it comes
+        except GraphPipeError as exc:
+            raise UploadDelayed(exc.message) from exc
+
+    def _classified_uploads(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         manifest = self._manifests.get()
         objects = created_objects(event)
         todo = [ref for ref in objects if not self._is_done(ref, manifest.ref)]
@@ -126,7 +159,7 @@ class Classy:
         written = []
         for ref, entry in zip(todo, results, strict=True):
             if "error" in entry and entry["error"]["code"] not in FINAL:
-                raise Unavailable(f"{ref.uri} can't be classified now: {entry['error']['message']}")
+                raise UploadDelayed(f"{ref.uri} can't be classified now: {entry['error']['message']}")
             timed = {**entry, "timings": answers.timings(hops)}
             written.append(self._write(ref, manifest.ref, timed, call))
         return {"results": written, "ignored": len(objects) - len(todo)}, hops
@@ -165,4 +198,4 @@ def _error(exc: GraphPipeError) -> Error:
 
 
 def _retryable(code: int) -> bool:
-    return code in RETRYABLE or status_of(code) in (429, 502, 503, 504)
+    return code in RETRYABLE

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from classy.models.manifest import InputSpec, Manifest
 from classy.settings import Settings
 from graphpipe_fn.chain import Chain
+from graphpipe_fn.client import Client
 from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.messages import Call, Error, InferRequest, StringTensor, Tensor, Timing, strings
 from graphpipe_fn.model import Model
@@ -172,15 +173,14 @@ class Pipeline:
 
     def __init__(self, settings: Settings, manifests: Manifests) -> None:
         remote = ("downloader", "preprocessor", "vgg")
+        self._clients: tuple[Client, ...] = ()
+        stages: Sequence[Model]
         if settings.topology == "in-process":
-            stages: list[Model] = [
-                downloader(settings),
-                preprocessor(settings, manifests),
-                vgg(settings, manifests),
-            ]
+            stages = (downloader(settings), preprocessor(settings, manifests), vgg(settings, manifests))
         else:
             settings.require(*remote)
-            stages = [connect(getattr(settings, name), timeout_s=settings.hop_timeout_s) for name in remote]
+            timeout_s = settings.hop_timeout_s
+            stages = self._clients = tuple(connect(getattr(settings, name), timeout_s=timeout_s) for name in remote)
         self._hops: tuple[tuple[str, ...] | None, tuple[str, ...] | None]
         if settings.topology in ("in-process", "caller-led"):
             self._urls, self._pictures = Chain(*stages), Chain(*stages[1:])
@@ -189,6 +189,11 @@ class Pipeline:
             self._urls, self._pictures = Chain(stages[0]), Chain(stages[1])
             routed = settings.topology == "hybrid"
             self._hops = ((settings.preprocessor, settings.vgg), (settings.vgg,)) if routed else (None, None)
+
+    def close(self) -> None:
+        """Close the connections to remote stages; the next request opens new ones."""
+        for client in self._clients:
+            client.close()
 
     def classify(self, sources: Sequence[str | bytes], *, model: str, call: Call) -> Classified:
         """
