@@ -1,11 +1,6 @@
 """
-The adapter to WSGI: what gunicorn, waitress, Granian, mod_wsgi and Flask's own server call.
-
-    POST /                                    a request, answered
-    GET, HEAD /                               the metadata as JSON, with the original's keys
-    GET, HEAD /control/is_ready, /is_alive    "ok", or 503 "not ready"
-
-It never looks at a POST's Content-Type: the original's clients send none, or a wrong one. It knows no server.
+The adapter to WSGI: what gunicorn, waitress, Granian, mod_wsgi and Flask's own server call. It knows no server; what
+is at which path is told in endpoints.
 """
 
 from __future__ import annotations
@@ -13,15 +8,14 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from graphpipe_fn.errors import GraphPipeError, MalformedMessage, MethodNotAllowed, NotFound, TooLarge, Unavailable
+from graphpipe_fn.adapters.endpoints import Endpoints
+from graphpipe_fn.errors import MalformedMessage, TooLarge
 from graphpipe_fn.headers import call_of, reply_headers
 from graphpipe_fn.messages import Call, Metadata
-from graphpipe_fn.model import Answer, Reply
-from graphpipe_fn.server import error_reply, metadata_json
+from graphpipe_fn.model import Answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import InputStream, StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,7 +24,6 @@ BODY_MAX = 128 << 20  # the announcement's example request is 77 MB
 READ_BYTES = 1 << 16  # at a time, of a body without a declared length
 
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_CONTROL = ("/control/is_ready", "/control/is_alive")
 
 
 def app(
@@ -50,47 +43,18 @@ def app(
         is_ready: What /control/is_ready asks.
     """
 
+    endpoints = Endpoints(answer, metadata, is_ready)
+
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO") or "/"
         call = _call(environ)
-        try:
-            if path in _CONTROL:
-                _check_method(method, "GET, HEAD")
-                if path == _CONTROL[0] and not is_ready():
-                    raise Unavailable("not ready")
-                reply = _text_reply("ok")
-            elif path != "/":
-                raise NotFound(f"there is nothing at {path[:200]!r}; requests go to /")
-            else:
-                _check_method(method, "POST" if metadata is None else "GET, HEAD, POST")
-                if method == "POST":
-                    reply = answer(_body(environ, limit_bytes), call)
-                else:
-                    assert metadata is not None  # else the method was refused
-                    reply = Reply([metadata_json(metadata())], content_type="application/json")
-        except Exception as exc:  # noqa: BLE001 - a bug becomes an answer, the log gets its detail
-            reply = error_reply(exc, call)
-            if method != "POST" and isinstance(exc, GraphPipeError):  # who reads a GET's answer reads text
-                reply = replace(_text_reply(exc.message), status=reply.status, headers=reply.headers)
-            if isinstance(exc, _MethodRefused):
-                reply = replace(reply, headers=(*reply.headers, ("allow", exc.allowed)))
+        reply = endpoints.reply(method, path, lambda: _body(environ, limit_bytes), call)
         body = reply.body()
         headers = [*reply_headers(reply), ("Content-Length", str(len(body))), ("X-Request-Id", call.id)]
         start_response(_status_line(reply.status), headers)
         return [b""] if method == "HEAD" else [body]
 
     return application
-
-
-class _MethodRefused(MethodNotAllowed):
-    def __init__(self, message: str, allowed: str) -> None:
-        super().__init__(message)
-        self.allowed = allowed
-
-
-def _check_method(method: str, allowed: str) -> None:
-    if method not in allowed.split(", "):
-        raise _MethodRefused(f"the method {method[:20]!r} is not known here; use {allowed}", allowed)
 
 
 def _call(environ: WSGIEnvironment) -> Call:
@@ -139,10 +103,6 @@ def _read(source: InputStream, count: int, *, piece: int) -> bytes:
         parts.append(part)
         have += len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _text_reply(text: str) -> Reply:
-    return Reply([f"{text}\n".encode("utf-8", "replace")], content_type="text/plain; charset=utf-8")
 
 
 def _status_line(status: int) -> str:
