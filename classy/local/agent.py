@@ -28,12 +28,13 @@ from classy.local import fn_errors
 from classy.local.api import Api, fn_errors_as_json
 from classy.local.functions import AppSpec, FunctionSpec
 from classy.local.gateway import Gateway
+from classy.local.ids import invoke_url
 from classy.local.launch import Launch
 from classy.local.output import LogFile
 from classy.local.pool import FREEZE_AFTER_S, QUEUE_S, Pool
 from classy.local.process import HEADER_BYTES, FunctionProcess
 from classy.local.reaper import Reaper
-from classy.local.registry import Fn, Registry, make_id
+from classy.local.registry import Fn, Registry
 from graphpipe_fn.errors import GraphPipeError
 
 MEMORY_WATCH_S = 0.05
@@ -41,12 +42,6 @@ START_WAIT_S = 30.0
 STOP_WAIT_S = 15.0
 
 logger = logging.getLogger(__name__)
-
-
-class PortTaken(GraphPipeError):
-    """Another program listens on the port that was asked for."""
-
-    code = 50313
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,35 +238,6 @@ class Agent:
                 limit_mb = process.launch.memory_mb
                 if process.alive and not process.frozen and (memory_mb := process.memory_mb()) > limit_mb:
                     process.kill(f"it holds {memory_mb:.0f} MB, over its limit of {limit_mb} MB")
-
-
-def listen(port: int = 0, *, fixed: bool = False) -> socket.socket:
-    """
-    Return a listening socket on 127.0.0.1.
-
-    Args:
-        port: The wanted one; another free one is taken where it is in use.
-        fixed: Take this port or none.
-
-    Raises:
-        PortTaken: `fixed`, and another program has the port.
-    """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        listener.listen(128)
-    except OSError as exc:
-        listener.close()
-        if fixed or not port:
-            raise PortTaken(f"port {port} can't be used ({exc.strerror}); stop what has it, or name another") from exc
-        return listen(0)
-    return listener
-
-
-def invoke_url(agent_url: str, app: str, function: str) -> str:
-    """Return the URL at which an agent invokes a function; it follows from the names."""
-    return f"{agent_url}/invoke/{make_id(app, function)}"
 
 
 async def _without_server_header(request: web.Request, response: web.StreamResponse) -> None:

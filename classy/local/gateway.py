@@ -9,7 +9,6 @@ does a slow reader and a process that dies half-way is an error, not a cut answe
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
@@ -21,9 +20,10 @@ from classy.local import fn_errors
 from classy.local.api import CALL_ID
 from classy.local.bodies import chunks, spool
 from classy.local.fn_errors import CallNotSent, FnError
+from classy.local.ids import make_call_id
 from classy.local.pool import Pool
 from classy.local.process import FunctionReply
-from classy.local.registry import CROCKFORD, Registry
+from classy.local.registry import Registry
 
 Headers = Sequence[tuple[str, str]]
 
@@ -157,12 +157,6 @@ def gateway_answer(headers: Headers) -> tuple[int, list[tuple[str, str]]]:
 def deadline(timeout_s: float, *, now: float | None = None) -> str:
     """Return the end of a call that begins now as Fn writes it: RFC 3339, whole seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime((time.time() if now is None else now) + timeout_s))
-
-
-def make_call_id() -> str:
-    """Return a new id: 26 characters, later calls sort after earlier ones."""
-    number = int(time.time() * 1000) << 80 | int.from_bytes(os.urandom(10))
-    return "".join(CROCKFORD[number >> 5 * place & 31] for place in reversed(range(26)))
 
 
 def _passed(headers: Iterable[tuple[str, str]], without: Container[str]) -> list[tuple[str, str]]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+LAUNCHER = Path(__file__).with_name("launcher.py")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:

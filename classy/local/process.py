@@ -24,11 +24,10 @@ import aiohttp
 from classy.local import fn_errors
 from classy.local.bodies import chunks, spool
 from classy.local.fn_errors import CallNotSent, FnError
-from classy.local.launch import Launch, environment
+from classy.local.launch import LAUNCHER, Launch, environment
 from classy.local.output import LogFile, Output
 from classy.local.reaper import Reaper
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
 SOCKET_WAIT_S = 5.0  # Fn's own
 SOCKET_POLL_S = 0.005
 EXIT_WAIT_S = 0.5
@@ -105,7 +104,8 @@ class FunctionProcess:
                         raise fn_errors.died_at_start()
                     await asyncio.sleep(SOCKET_POLL_S)
         except BaseException as exc:
-            self.kill("" if self.exited.done() else f"no socket after {SOCKET_WAIT_S:g} s")
+            self.kill(f"no socket after {SOCKET_WAIT_S:g} s" if isinstance(exc, TimeoutError) else "not needed any more")
+            await self.exited
             if isinstance(exc, TimeoutError):
                 raise fn_errors.no_socket() from exc
             raise

@@ -8,8 +8,6 @@ Source for rules, statuses and words: the real server's answers, and its publish
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,10 +22,9 @@ from classy.local.functions import (
     MAX_MEMORY_MB,
     MAX_TIMEOUT_S,
 )
+from classy.local.ids import make_id, timestamp
 
 NAME_CHARACTERS = 255
-CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs, which Fn's ids look like
-ID_CHARACTERS = 26
 
 Fields = Mapping[str, Any]
 
@@ -41,8 +38,8 @@ class App:
     config: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, Any] = field(default_factory=dict)
     syslog_url: str = ""
-    created_at: str = field(default_factory=lambda: timestamp())
-    updated_at: str = field(default_factory=lambda: timestamp())
+    created_at: str = field(default_factory=timestamp)
+    updated_at: str = field(default_factory=timestamp)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,8 +55,8 @@ class Fn:
     idle_timeout: int = DEFAULT_IDLE_TIMEOUT_S
     config: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, Any] = field(default_factory=dict)
-    created_at: str = field(default_factory=lambda: timestamp())
-    updated_at: str = field(default_factory=lambda: timestamp())
+    created_at: str = field(default_factory=timestamp)
+    updated_at: str = field(default_factory=timestamp)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,8 +70,8 @@ class Trigger:
     type: str
     source: str
     annotations: dict[str, Any] = field(default_factory=dict)
-    created_at: str = field(default_factory=lambda: timestamp())
-    updated_at: str = field(default_factory=lambda: timestamp())
+    created_at: str = field(default_factory=timestamp)
+    updated_at: str = field(default_factory=timestamp)
 
 
 Thing = TypeVar("Thing", App, Fn, Trigger)
@@ -217,18 +214,6 @@ class Registry:
         for other in self.triggers.values():
             if other.id != trigger.id and (other.app_id, other.source) == (trigger.app_id, source):
                 raise FnError(409, "Trigger with the same type and source exists on this app")
-
-
-def make_id(*names: str) -> str:
-    """Return the id of the thing of these names, the same at every start: 26 characters that look like a ULID."""
-    number = int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:16])
-    return "".join(CROCKFORD[number >> 5 * place & 31] for place in reversed(range(ID_CHARACTERS)))
-
-
-def timestamp() -> str:
-    """Return the time as Fn's API writes it."""
-    now = time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
 
 
 def _found(thing: Thing | None, message: str) -> Thing:

@@ -1,5 +1,6 @@
 """Fail in the way that the body names."""
 
+import contextlib
 import os
 import signal
 import time
@@ -17,14 +18,15 @@ def handler(ctx, data=None):
         raise SystemExit(4)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "pid":
+        return str(os.getpid())
     if how == "sleep":
+        print("falling asleep")
         time.sleep(600)
     if how == "memory":
         time.sleep(len(bytearray(600_000_000)))
     if how == "hang up":
         for fd in range(3, 64):
-            try:
+            with contextlib.suppress(OSError):
                 os.close(fd)
-            except OSError:
-                pass
     return how

@@ -1,0 +1,189 @@
+"""
+The local cloud as a whole: storage, agent and uploads as one supervised tree, started, watched and stopped together.
+
+Which functions there are and how they are configured is the caller's: make a LocalCloud (it takes the ports), compose
+the functions from its endpoints, start() it. up.py does so for the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from classy.local.agent import Agent, AgentSettings
+from classy.local.functions import AppSpec, FunctionSpec
+from classy.local.ids import invoke_url
+from classy.local.ports import free_port, listen
+from classy.local.reaper import Reaper, started_at
+from classy.local.state import CloudState, Lock, clean_up_after_kill, clear_state, write_state
+from classy.local.storage import LocalStorage, StorageSettings
+from classy.local.uploads import Uploads, invoker
+from graphpipe_fn.errors import GraphPipeError
+
+AGENT_PORT = 18080
+STORAGE_PORT = 18090
+WATCH_S = 0.5
+RESTARTS = 3  # of a storage that ends by itself, in one run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudSettings:
+    """
+    How a local cloud runs.
+
+    Args:
+        state_dir: Keeps objects, logs and the state file.
+        agent_port, storage_port: 0 for the usual one, or a free one where that is taken; any other is kept.
+        buckets, inbox: The storage's; new objects of the inbox are announced.
+        uploads_to: The function that gets the announcements; "" for none.
+        processes: Of one function at a time.
+        folders: Further function folders for the API.
+    """
+
+    state_dir: Path
+    agent_port: int = 0
+    storage_port: int = 0
+    buckets: Sequence[str] = ("models", "inbox", "results")
+    inbox: str = "inbox"
+    uploads_to: str = "classy-func"
+    processes: int = 4
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def log_dir(self) -> Path:
+        """Return where every part's log is."""
+        return self.state_dir / "logs"
+
+
+class LocalCloud:
+    """
+    One machine's cloud; use it as a context manager, or call stop().
+
+    Raises:
+        AlreadyRunning: another process runs it in this state folder.
+        PortTaken: a port that was asked for is in use.
+    """
+
+    def __init__(self, settings: CloudSettings) -> None:
+        self.settings = settings
+        self.uploads: Uploads | None = None
+        self._restarts = 0
+        with contextlib.ExitStack() as undo:
+            self._lock = Lock(settings.state_dir)
+            undo.callback(self._lock.release)
+            self.cleaned_up = clean_up_after_kill(settings.state_dir)
+            self._reaper = Reaper()
+            undo.callback(self._reaper.stop)
+            listener = undo.enter_context(listen(settings.agent_port or AGENT_PORT, fixed=bool(settings.agent_port)))
+            self.agent = Agent(
+                listener,
+                self._reaper,
+                AgentSettings(log_dir=settings.log_dir, processes=settings.processes, folders=settings.folders),
+            )
+            self.storage = LocalStorage(
+                StorageSettings(
+                    data_dir=settings.state_dir / "storage",
+                    log_file=settings.log_dir / "storage.log",
+                    buckets=settings.buckets,
+                    inbox=settings.inbox,
+                ),
+                self._reaper,
+                port=free_port(settings.storage_port or STORAGE_PORT, fixed=bool(settings.storage_port)),
+            )
+            self._state = CloudState(
+                pid=os.getpid(),
+                started=started_at(os.getpid()),
+                run_dir=str(self._reaper.run_dir),
+                log_dir=str(settings.log_dir.absolute()),
+                agent_url=self.agent.url,
+                storage_url=self.storage.endpoint,
+            )
+            write_state(settings.state_dir, self._state)
+            undo.pop_all()
+
+    def __enter__(self) -> LocalCloud:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def invoke_url(self, app: str, function: str) -> str:
+        """Return where a function will be invoked; known before it is there."""
+        return invoke_url(self.agent.url, app, function)
+
+    def start(
+        self, app: AppSpec, functions: Sequence[FunctionSpec], prepare: Callable[[], object] = lambda: None
+    ) -> CloudState:
+        """
+        Start everything from the main thread; return when it answers.
+
+        Args:
+            prepare: Called once the storage answers and before any function can be called: fills the buckets.
+
+        Raises:
+            GraphPipeError: a part does not start; call stop().
+        """
+        self.agent.deploy(app, functions)
+        self.storage.start()
+        prepare()
+        self.agent.start()
+        receiver = next((spec for spec in functions if spec.name == self.settings.uploads_to), None)
+        if receiver:
+            # The function's time, and as long again for a process to be free.
+            invoke = invoker(self.invoke_url(app.name, receiver.name), timeout_s=2 * receiver.timeout_s + 60)
+            queue_url = self.storage.queue_url(self.storage.settings.queue)
+            self.uploads = Uploads(self.storage.sqs(), queue_url, invoke)
+            self.uploads.start()
+        self._state = replace(
+            self._state, ready=True, app=app.name, functions=tuple(sorted(spec.name for spec in functions))
+        )
+        write_state(self.settings.state_dir, self._state)
+        logger.info("ready: functions %s, storage %s", self.agent.url, self.storage.endpoint)
+        return self._state
+
+    def watch(self, stop: threading.Event) -> int:
+        """
+        Keep everything running until `stop` is set.
+
+        Returns:
+            0 when told to stop, 1 when a part ended that can't be started again.
+        """
+        while not stop.wait(WATCH_S):
+            if not self.agent.alive:
+                logger.critical("the agent ended by itself")
+                return 1
+            if not self.storage.alive and not self._restarted_storage():
+                return 1
+        return 0
+
+    def stop(self) -> None:
+        """Stop everything, in the order in which nothing is lost; return when it is gone."""
+        if self.uploads:
+            self.uploads.stop()
+        self.agent.stop()
+        self.storage.stop()
+        self._reaper.stop()
+        clear_state(self.settings.state_dir)
+        self._lock.release()
+        logger.info("stopped")
+
+    def _restarted_storage(self) -> bool:
+        self._restarts += 1
+        logger.error("the storage ended by itself; %s may say why", self.storage.settings.log_file)
+        if self._restarts > RESTARTS:
+            logger.critical("the storage ended %d times", self._restarts)
+            return False
+        self.storage.stop()
+        try:
+            self.storage.start()
+        except GraphPipeError as exc:
+            logger.critical("the storage does not start again: %s", exc)
+            return False
+        return True

@@ -1,0 +1,174 @@
+"""
+`classy up`, `down` and `status`: one local cloud per state folder, in the foreground or in the background.
+
+It knows processes, signals and the state file; what a cloud is made of is local_cloud.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from classy.local.functions import AppSpec, FunctionSpec
+from classy.local.ids import invoke_url
+from classy.local.state import CloudState, Lock, clean_up_after_kill, locked, read_state, wait_until_stopped
+from classy.local.storage import KEY
+
+if TYPE_CHECKING:
+    from classy.local.local_cloud import LocalCloud  # and with it the servers, which `down` does not need
+
+READY_WAIT_S = 60.0
+DOWN_WAIT_S = 30.0
+KILL_WAIT_S = 10.0
+POLL_S = 0.02
+LOG_BYTES = 10 << 20
+
+
+def run(
+    cloud: LocalCloud,
+    app: AppSpec,
+    functions: Sequence[FunctionSpec],
+    prepare: Callable[[], object] = lambda: None,
+) -> int:
+    """
+    Run a cloud in the foreground until SIGINT or SIGTERM; call it in the main thread.
+
+    Args:
+        prepare: See LocalCloud.start().
+
+    Returns:
+        The exit status: 0 when it was told to stop.
+    """
+    with _logging_to(cloud.settings.log_dir / "cloud.log"), cloud, _told_to_stop() as stop:
+        if cloud.cleaned_up:
+            print("classy: cleaned up after a run that ended without `classy down`", flush=True)
+        state = cloud.start(app, functions, prepare)
+        print(described(state), flush=True)
+        status = cloud.watch(stop)
+        print("classy: stopping" if status == 0 else f"classy: a part ended; see {state.log_dir}", flush=True)
+    return status
+
+
+def detach(command: Sequence[str], state_dir: Path, environ: Mapping[str, str]) -> int:
+    """
+    Run a command that runs a cloud, in the background; return when the cloud is ready.
+
+    Args:
+        command: The program by its path, and its arguments; it must come to run() for the same state folder.
+        environ: The command's environment.
+
+    Returns:
+        The exit status: 0 when the cloud is ready.
+
+    Raises:
+        AlreadyRunning: one runs there.
+    """
+    Lock(state_dir).release()
+    log_file = state_dir / "logs" / "up.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    pid = os.posix_spawn(
+        command[0],
+        list(command),
+        environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log_file), flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,  # it must outlive this terminal
+    )
+    deadline_s = time.monotonic() + READY_WAIT_S
+    while time.monotonic() < deadline_s:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            print(f"classy: the local cloud did not start:\n{log_file.read_text(errors='replace')}", file=sys.stderr)
+            return os.waitstatus_to_exitcode(status) or 1
+        state = read_state(state_dir)
+        if state and state.ready and state.pid == pid:
+            print(described(state))
+            return 0
+        time.sleep(POLL_S)
+    os.kill(pid, signal.SIGTERM)
+    print(f"classy: the local cloud is not ready after {READY_WAIT_S:g} s; see {log_file}", file=sys.stderr)
+    return 1
+
+
+def down(state_dir: Path) -> int:
+    """Stop the cloud of a state folder and wait until it is gone; return the exit status."""
+    if not locked(state_dir):
+        clean_up_after_kill(state_dir)
+        print("classy: nothing runs")
+        return 0
+    state = read_state(state_dir)
+    if state is None or not state.alive:
+        if wait_until_stopped(state_dir, DOWN_WAIT_S):  # it was just stopping, or starting
+            return 0
+        print(f"classy: something holds {state_dir}, but its state file does not say what", file=sys.stderr)
+        return 1
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(state.pid, signal.SIGTERM)
+    if not wait_until_stopped(state_dir, DOWN_WAIT_S) and state.alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(state.pid, signal.SIGKILL)  # the reaper does the rest
+        wait_until_stopped(state_dir, KILL_WAIT_S)
+        clean_up_after_kill(state_dir)
+    print("classy: stopped")
+    return 0
+
+
+def status(state_dir: Path) -> int:
+    """Say what runs; return 0 when everything does, 1 otherwise."""
+    state = read_state(state_dir) if locked(state_dir) else None
+    print(described(state) if state else "classy: nothing runs; `classy up` starts it")
+    return 0 if state and state.ready else 1
+
+
+def described(state: CloudState) -> str:
+    """Return a cloud in words, for people."""
+    lines = [
+        f"classy: {'ready' if state.ready else 'not ready yet'} (pid {state.pid})",
+        f"  functions  {state.agent_url}   (fn: FN_API_URL={state.agent_url})",
+        *(f"    {state.app} {name:<20} {invoke_url(state.agent_url, state.app, name)}" for name in state.functions),
+        f"  storage    {state.storage_url}   (keys: {KEY} {KEY})",
+        f"  logs       {state.log_dir}",
+        "  This is for one machine; at scale run the same functions on Fn, Oracle Functions or AWS Lambda.",
+    ]
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    ours = logging.getLogger("classy")
+    level = ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        handler.close()
