@@ -7,9 +7,10 @@ a cold start (this: 5), it joins what it sends, and its timeout starts anew with
 
 from __future__ import annotations
 
-import mmap
+import io
 import re
 import select
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ HEAD_MAX = 65_536  # bytes of a status line and its headers, of a chunk's line, 
 INTERIM_MAX = 8  # 1xx answers before the real one
 IOV_MAX = 1_024  # buffers that one sendmsg takes on Linux
 JOIN_MAX = 1 << 14  # bytes up to which TLS sends header and body as one record, which holds that much
-MAP_MIN = 1 << 20  # bytes from which a body gets pages of its own: nothing is zeroed first, a false length costs none
+PIECE_BYTES = 1 << 18  # read at a time of a body without a length
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([^\x00-\x08\x0a-\x1f\x7f]*)")
@@ -55,11 +56,10 @@ class Connection:
 
     def __init__(self, address: Address, deadline_s: float | None) -> None:
         self._address = address
-        self._deadline_s = deadline_s
         self._sock = dial(address, deadline_s)
-        self._buffer = bytearray(HEAD_MAX)
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0  # what of the buffer is received and not yet used
+        self._incoming = _Incoming(self._sock, address)
+        # It hands a body over as one `bytes` that was received in place, whose memory nobody had to zero first.
+        self._reader = io.BufferedReader(self._incoming, HEAD_MAX)
 
     def quiet(self) -> bool:
         """Return whether the peer has neither closed the connection nor sent what nobody asked for."""
@@ -91,12 +91,12 @@ class Connection:
             TooLarge: it is over the limit.
             TimedOut: the deadline passed.
         """
-        self._deadline_s = deadline_s
+        self._incoming.begin(deadline_s)
         refused = False
         try:
-            self._send([memoryview(head), *(memoryview(buffer).cast("B") for buffer in buffers)])
+            self._send([memoryview(head), *(memoryview(buffer).cast("B") for buffer in buffers)], deadline_s)
         except TimeoutError as exc:
-            raise self._timed_out() from exc
+            raise TimedOut(f"{self._address} did not take the request in time") from exc
         except OSError:
             refused = True  # a server may answer before it has read all (413), then close: the answer is still there
         status, version, headers = self._head()
@@ -108,24 +108,24 @@ class Connection:
         reusable = (
             framed
             and not refused
-            and self._start == self._end  # more than was asked for: never guess whose answer that is
             and "close" not in options
             and (version == 1 or "keep-alive" in options)
+            and not self._more()  # than was asked for: never guess whose answer that is
         )
         return Response(status, headers, body), reusable
 
-    def _send(self, views: list[memoryview]) -> None:
+    def _send(self, views: list[memoryview], deadline_s: float | None) -> None:
         if self._address.tls is not None:
             # TLS has no sendmsg. A small body goes into the header's record; a large one is not copied.
             if sum(view.nbytes for view in views) <= JOIN_MAX:
                 views = [memoryview(b"".join(views))]
             for view in views:
-                self._sock.settimeout(self._left())
+                self._sock.settimeout(time_left(deadline_s, self._address))
                 self._sock.sendall(view)
             return
         place = 0
         while place < len(views):
-            self._sock.settimeout(self._left())
+            self._sock.settimeout(time_left(deadline_s, self._address))
             sent = self._sock.sendmsg(views[place : place + IOV_MAX])
             while place < len(views) and sent >= views[place].nbytes:
                 sent -= views[place].nbytes
@@ -134,13 +134,13 @@ class Connection:
                 views[place] = views[place][sent:]
 
     def _head(self) -> tuple[int, int, dict[str, str]]:
-        for interim in range(INTERIM_MAX + 1):
-            lines = self._head_lines(closed=TransportFailed if interim else Closed)
-            start = _STATUS_LINE.fullmatch(lines[0])
+        for _ in range(INTERIM_MAX + 1):
+            line = self._line()
+            start = _STATUS_LINE.fullmatch(line)
             if start is None:
-                raise self._no_http(lines[0])
+                raise self._no_http(line)
             headers: dict[str, str] = {}
-            for line in lines[1:]:
+            for line in self._lines():
                 header = _HEADER.fullmatch(line)
                 if header is None:
                     raise self._no_http(line)
@@ -150,20 +150,6 @@ class Connection:
             if status >= 200:
                 return status, int(start[1]), headers
         raise TransportFailed(f"{self._address} sent more than {INTERIM_MAX} interim answers")
-
-    def _head_lines(self, *, closed: type[TransportFailed]) -> list[bytes]:
-        seen = 0
-        while True:
-            end = self._buffer.find(b"\r\n\r\n", self._start + max(0, seen - 3), self._end)
-            if end >= 0:
-                head = self._view[self._start : end].tobytes()
-                self._start = end + 4
-                return head.split(b"\r\n")
-            seen = self._end - self._start
-            if seen:
-                closed = TransportFailed
-            if not self._fill(closed):
-                raise closed(f"{self._address} closed the connection {'within its' if seen else 'without an'} answer")
 
     def _body(self, status: int, version: int, headers: Mapping[str, str], limit_bytes: int) -> tuple[Buffer, bool]:
         """Return the body, and whether its end was told other than by closing the connection."""
@@ -184,49 +170,30 @@ class Connection:
             raise self._too_large(limit_bytes)
         return self._exactly(length), True
 
-    def _exactly(self, length: int) -> Buffer:
-        if length == 0:
-            return b""
-        body = memoryview(mmap.mmap(-1, length)) if length >= MAP_MIN else memoryview(bytearray(length))
-        have = min(length, self._end - self._start)
-        body[:have] = self._view[self._start : self._start + have]
-        self._start += have
-        while have < length:
-            received = self._receive(body[have:])
-            if received == 0:
-                raise TransportFailed(f"{self._address} closed the connection after {have:,} of {length:,} bytes")
-            have += received
+    def _exactly(self, length: int) -> bytes:
+        body = self._reader.read(length)
+        if len(body) < length:
+            raise TransportFailed(f"{self._address} closed the connection after {len(body):,} of {length:,} bytes")
         return body
 
-    def _until_closed(self, limit_bytes: int) -> Buffer:
+    def _until_closed(self, limit_bytes: int) -> bytearray:
         body = bytearray()
-        while True:
-            body += self._view[self._start : self._end]
-            self._start = self._end
+        while piece := self._reader.read1(PIECE_BYTES):
+            body += piece
             if len(body) > limit_bytes:
                 raise self._too_large(limit_bytes)
-            if not self._fill():
-                return body
+        return body
 
-    def _chunked(self, limit_bytes: int) -> Buffer:
-        body = bytearray()
-        while left := self._chunk_length():
-            if len(body) + left > limit_bytes:
+    def _chunked(self, limit_bytes: int) -> bytearray:
+        body = bytearray()  # not a list of chunks: of two bytes each, they would take twenty times their size
+        while length := self._chunk_length():
+            if len(body) + length > limit_bytes:
                 raise self._too_large(limit_bytes)
-            while left:
-                if self._start == self._end and not self._fill():
-                    raise TransportFailed(f"{self._address} closed the connection within a chunk")
-                part = min(left, self._end - self._start)
-                body += self._view[self._start : self._start + part]
-                self._start += part
-                left -= part
+            body += self._exactly(length)
             if self._line():
                 raise self._no_http(b"a chunk longer than its length")
-        trailers = 0
-        while line := self._line():
-            trailers += len(line)
-            if trailers > HEAD_MAX:
-                raise self._no_http(b"endless trailers")
+        for _ in self._lines():
+            pass  # trailers
         return body
 
     def _chunk_length(self) -> int:
@@ -236,45 +203,72 @@ class Connection:
             raise self._no_http(line)
         return int(match[1], 16)
 
+    def _lines(self) -> list[bytes]:
+        """Read lines up to the empty one."""
+        lines, size = [], 0
+        while line := self._line():
+            lines.append(line)
+            size += len(line)
+            if size > HEAD_MAX:
+                raise TransportFailed(f"{self._address} sent headers of over {HEAD_MAX:,} bytes")
+        return lines
+
     def _line(self) -> bytes:
-        while True:
-            end = self._buffer.find(b"\r\n", self._start, self._end)
-            if end >= 0:
-                line = self._view[self._start : end].tobytes()
-                self._start = end + 2
-                return line
-            if not self._fill():
-                raise TransportFailed(f"{self._address} closed the connection within a chunked answer")
+        line = self._reader.readline(HEAD_MAX)
+        if line.endswith(b"\r\n"):
+            return line[:-2]
+        if line.endswith(b"\n"):
+            raise self._no_http(line)
+        if len(line) == HEAD_MAX:
+            raise TransportFailed(f"{self._address} sent a line of over {HEAD_MAX:,} bytes")
+        if self._incoming.began:
+            raise TransportFailed(f"{self._address} closed the connection within its answer")
+        raise Closed(f"{self._address} closed the connection without an answer")
 
-    def _fill(self, closed: type[TransportFailed] = TransportFailed) -> bool:
-        """Receive more into the buffer; return False at the end of the connection."""
-        if self._start:
-            waiting = self._end - self._start
-            self._buffer[:waiting] = self._buffer[self._start : self._end]
-            self._start, self._end = 0, waiting
-        if self._end == HEAD_MAX:
-            raise TransportFailed(f"{self._address} sent a line, or headers, of over {HEAD_MAX:,} bytes")
-        received = self._receive(self._view[self._end :], closed)
-        self._end += received
-        return received > 0
-
-    def _receive(self, room: memoryview, closed: type[TransportFailed] = TransportFailed) -> int:
+    def _more(self) -> bool:
+        """Return whether something is left in the reader's buffer, without receiving more."""
+        self._incoming.held = True
         try:
-            self._sock.settimeout(self._left())
-            return self._sock.recv_into(room)
-        except TimeoutError as exc:
-            raise self._timed_out() from exc
-        except OSError as exc:
-            raise closed(f"the connection to {self._address} broke ({exc.strerror or exc})") from exc
-
-    def _left(self) -> float | None:
-        return time_left(self._deadline_s, self._address)
-
-    def _timed_out(self) -> TimedOut:
-        return TimedOut(f"{self._address} did not answer in time")
+            return bool(self._reader.peek(1))
+        finally:
+            self._incoming.held = False
 
     def _too_large(self, limit_bytes: int) -> TooLarge:
         return TooLarge(f"{self._address} answered more than {limit_bytes:,} bytes; raise the limit or ask for less")
 
     def _no_http(self, what: bytes) -> TransportFailed:
         return TransportFailed(f"{self._address} does not speak proper HTTP/1.1; it sent {what[:80]!r}")
+
+
+class _Incoming(io.RawIOBase):
+    """What arrives at a socket, as a raw stream that keeps to one deadline."""
+
+    def __init__(self, sock: socket.socket, address: Address) -> None:
+        super().__init__()
+        self._sock = sock
+        self._address = address
+        self._deadline_s: float | None = None
+        self.began = False  # whether anything has arrived since begin()
+        self.held = False  # whether to say "nothing there yet" instead of waiting
+
+    def begin(self, deadline_s: float | None) -> None:
+        """Start to wait for an answer."""
+        self._deadline_s = deadline_s
+        self.began = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: memoryview) -> int | None:  # type: ignore[override]  # typeshed allows any buffer
+        if self.held:
+            return None
+        try:
+            self._sock.settimeout(time_left(self._deadline_s, self._address))
+            received = self._sock.recv_into(room)
+        except TimeoutError as exc:
+            raise TimedOut(f"{self._address} did not answer in time") from exc
+        except OSError as exc:
+            kind = TransportFailed if self.began else Closed
+            raise kind(f"the connection to {self._address} broke ({exc.strerror or exc})") from exc
+        self.began = self.began or received > 0
+        return received
