@@ -131,14 +131,19 @@ def test_only_the_first_call_is_cold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "timings"),
-    [("", (Timing("model", 0.5),)), ("model", (Timing("model", 0.5),))],
-    ids=["no name", "the model's own"],
+    ("name", "timings", "told"),
+    [
+        ("", (Timing("model", 0.5),), (Timing("model", 0.5),)),
+        ("model", (Timing("model", 0.5),), (Timing("model", 0.5, True),)),
+        ("model", (Timing("model", 0.5, False),), (Timing("model", 0.5, False),)),
+        ("model", (Timing("hop", 0.1), Timing("model", 0.5)), (Timing("hop", 0.1), Timing("model", 0.5, True))),
+    ],
+    ids=["no name", "the model's own", "the model's own, which knows", "behind a hop"],
 )
-def test_a_stage_is_not_timed_twice(name: str, timings: tuple[Timing, ...]) -> None:
-    """Without a name there is nothing to say, and a model that times itself is believed."""
+def test_a_stage_is_not_timed_twice(name: str, timings: tuple[Timing, ...], told: tuple[Timing, ...]) -> None:
+    """Without a name there is nothing to say; a model that times itself is believed, and told if it was cold."""
     answer = answerer(Scripted(InferResponse((np.ones(1),), timings=timings)), name=name)
-    assert answer(asked(), Call()).timings == timings
+    assert answer(asked(), Call()).timings == told
 
 
 def test_a_refused_request_is_timed_too() -> None:
