@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from classy.errors import SourceNotFound, StorageFailed, UnusableURL
 from classy.urls import shown_url
-from graphpipe_fn.errors import TooLarge
+from graphpipe_fn.errors import GraphPipeError, TooLarge
 
 SCHEME = "file://"
 _UNFINISHED = ".part"
@@ -70,7 +70,7 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> bool:
     unfinished = os.path.join(
         folder, f".{name}.{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}{_UNFINISHED}"
     )
-    with _translated(uri):
+    with _translated(uri, missing=StorageFailed):
         os.makedirs(folder, exist_ok=True)
         try:
             with open(unfinished, "xb") as file:
@@ -139,12 +139,12 @@ def _opened(uri: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _translated(uri: str) -> Iterator[None]:
+def _translated(uri: str, *, missing: type[GraphPipeError] = SourceNotFound) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise SourceNotFound(f"there is no file {shown_url(uri)}; check its name") from exc
     except OSError as exc:
+        if missing is SourceNotFound and isinstance(exc, FileNotFoundError | NotADirectoryError):
+            raise SourceNotFound(f"there is no file {shown_url(uri)}; check its name") from exc
         reason = os.strerror(exc.errno) if exc.errno else "it failed"
         remedy = "make room" if exc.errno == errno.ENOSPC else "check the folder and its permissions"
         raise StorageFailed(f"{shown_url(uri)} can't be used ({reason}); {remedy}") from exc

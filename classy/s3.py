@@ -160,6 +160,8 @@ def _error(storage: Storage, uri: str, exc: Exception) -> Exception:
         return StorageFailed(
             f"{where} refuses us {shown} ({code or 'denied'}); check keys, region and the bucket's policy"
         )
+    if "redirect" in text:  # obstore follows none, and AWS sends one where the region is wrong
+        return StorageFailed(f"{where} has bucket {bucket} in another region; set AWS_REGION to that one")
     if code:
-        return StorageFailed(f"{where} could not serve {shown} ({code}); try again, or check AWS_REGION")
+        return StorageFailed(f"{where} could not serve {shown} ({code}); try again")
     return StorageFailed(f"{where} can't be reached for {shown}; check AWS_ENDPOINT_URL, or try again")

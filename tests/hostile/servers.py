@@ -535,6 +535,8 @@ class Server:
                 sock.close()
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept()
         self.listener.close()
 
 
