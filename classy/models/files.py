@@ -17,7 +17,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Write a file under another name, bring it to the disk and rename it, so that no reader ever sees a part.
 
     Raises:
-        OSError: the disk is full or the folder can't be written; nothing is left there then.
+        OSError: the disk is full or the folder can't be written; it names the file, and nothing is left there.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
     try:
@@ -26,9 +26,10 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, str(path)) from exc  # a full disk's own error names no file
+    finally:
+        part.unlink(missing_ok=True)  # renamed by now if all went well
 
 
 def described(path: Path) -> FileSpec:

@@ -92,7 +92,7 @@ def _tensors(data: bytes) -> dict[str, NDArray[np.generic]]:
     if type(described) is not dict or not all(type(tensor) is _Tensor for tensor in described.values()):
         raise ValueError("not a dictionary of tensors")
     storages = {tensor.storage.key: tensor.storage for tensor in described.values()}
-    if type(keys) is not list or sorted(keys) != sorted(storages):
+    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
         raise ValueError("the list of storages is not the tensors'")
 
     starts: dict[str, int] = {}
@@ -115,7 +115,7 @@ def _tensors(data: bytes) -> dict[str, NDArray[np.generic]]:
             raise ValueError(f"storage {storage.key} is described twice")
         count = math.prod(tensor.shape)
         if tensor.offset + count > storage.count:
-            raise ValueError(f"tensor {name!r} goes over the end of its storage")
+            raise ValueError(f"tensor {name!r:.80} goes over the end of its storage")
         dtype = np.dtype(storage.dtype)
         start = starts[storage.key] + tensor.offset * dtype.itemsize
         lying = np.frombuffer(data, dtype, count, start).reshape([tensor.shape[axis] for axis in tensor.order])
@@ -130,7 +130,8 @@ def _rebuilt(arguments: tuple[Any, ...]) -> _Tensor:
     if len(shape) > RANK_MAX or len(shape) != len(strides):
         raise ValueError(f"a tensor of {len(shape)} dimensions and {len(strides)} strides")
     if not all(type(number) is int and number >= 0 for number in (offset, *shape, *strides)) or 0 in shape:
-        raise ValueError(f"a tensor of shape {shape!r:.80} and strides {strides!r:.80}")
+        # Unnamed: these may be nested tuples whose text would be as long as 2 to the power of their depth.
+        raise ValueError("a tensor whose offset, shape or strides are no sizes")
     # Weights that came from TensorFlow lie transposed. Any order of the axes is fine, as long as the elements are
     # each there once: strides that repeat or skip elements are no tensor's own memory.
     order = tuple(sorted(range(len(shape)), key=lambda axis: strides[axis] if shape[axis] > 1 else 0, reverse=True))
@@ -147,7 +148,7 @@ def _stored(identity: Any) -> _Storage:
     if kind != "storage" or type(dtype) is not _Global or type(key) is not str:
         raise ValueError("a persistent id that is no storage")
     if type(count) is not int or count < 0:
-        raise ValueError(f"a storage of {count!r:.20} elements")
+        raise ValueError("a storage whose number of elements is no size")
     return _Storage(DTYPES[dtype.name], key, count)
 
 
