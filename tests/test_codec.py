@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -532,3 +533,56 @@ def test_any_metadata_comes_back(metadata: Metadata) -> None:
     body = joined(encode_metadata(metadata))
     assert metadata == decode_metadata(body)
     assert metadata.description.encode("utf-8", "surrogateescape") == verified(body, METADATA)[3]
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text()
+
+
+def dumped(name: str) -> bytes:
+    """Return the bytes of a hex dump in the protocol's page, after checking that each row begins where it says."""
+    body = b""
+    for row in PAGE.split(f"<!-- {name} -->\n```\n")[1].split("\n```")[0].splitlines():
+        position, cells = row[:4], row[6:42].strip()
+        assert int(position) == len(body)
+        zeros = cells.removeprefix("00 × ")
+        body += bytes(int(zeros)) if zeros != cells else bytes.fromhex(cells)
+    return body
+
+
+def test_the_protocols_page_shows_real_bytes() -> None:
+    """The page's worked examples are what this library writes, and hold what the page says."""
+    request = InferRequest((np.array([[1, 2]], "f4"),), ("x",))
+    assert dumped("request") == joined(encode_request(request))
+    assert same(request, decode_request(dumped("request")))
+    failure = InferResponse(errors=(Error(42200, "no"),))
+    assert dumped("failure") == joined(encode_response(failure))
+    assert same(failure, decode_response(dumped("failure")))
+
+
+def test_the_protocols_page_computes_right() -> None:
+    """Each "at A + B = C" and "A − B = C" of the page's dumps is right, and is what stands in the bytes."""
+    for name in ("request", "failure"):
+        body = dumped(name)
+        sums = re.findall(
+            r"(\d+) ([+−]) (\d+)(?: = (\d+))?$", PAGE.split(f"<!-- {name} -->")[1].split("\n```\n")[1], re.M
+        )
+        assert len(sums) > 5
+        for at, sign, offset, target in sums:
+            step = int(offset) if sign == "+" else -int(offset)
+            assert abs(step) == int.from_bytes(body[int(at) : int(at) + 4], "little")
+            assert int(target or step) == int(at) + step
+
+
+def test_the_protocols_page_holds_a_client() -> None:
+    """The page's client, which knows no library, writes requests that verify and reads our answers."""
+    client: dict[str, Any] = {}
+    exec(PAGE.split("```python\n")[1].split("```")[0], client)
+    for tensor in (np.array([[1.5, 2]], "f4"), np.array(7, "u1"), np.zeros((0, 3), "i8"), np.arange(5, dtype="f8")):
+        slots = witness(tensor)
+        body = client["encode"](slots[0], slots[1], slots[2])
+        assert verified(body) == [1, [b"", [], [slots], []]]
+        assert same(InferRequest((tensor,)), decode_request(body))
+        answer = joined(encode_response(InferResponse((tensor, tensor))))
+        assert client["decode"](answer) == [(slots[0], tensor.shape, slots[2])] * 2
+    with pytest.raises(RuntimeError, match=r"^42200: no$"):
+        client["decode"](dumped("failure"))
