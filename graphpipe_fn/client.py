@@ -16,7 +16,15 @@ from typing import Any, Self, TypeVar
 
 from graphpipe_fn.codec import DEFAULT_LIMITS, Limits, decode_metadata, decode_response, encode_request
 from graphpipe_fn.deadline import left_s
-from graphpipe_fn.errors import ConnectFailed, GraphPipeError, MalformedMessage, RemoteError, TransportFailed
+from graphpipe_fn.errors import (
+    Busy,
+    ConnectFailed,
+    GraphPipeError,
+    MalformedMessage,
+    RemoteError,
+    TransportFailed,
+    Unavailable,
+)
 from graphpipe_fn.headers import parse_retry_after
 from graphpipe_fn.messages import (
     Call,
@@ -151,7 +159,7 @@ class Client:
             left_s(call)
             try:
                 return read(self.transport(buffers, call))
-            except (ConnectFailed, RemoteError) as exc:
+            except (ConnectFailed, Busy, Unavailable, RemoteError) as exc:
                 if isinstance(exc, RemoteError) and exc.status not in RETRIED:
                     raise
                 if attempt >= self._retries or not self._pause(attempt, exc, call):

@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from contract_model import ContractModel
+from lambda_runtime.road import lambda_road
 
 from graphpipe_fn.adapters import wsgi
 from graphpipe_fn.headers import reply_of
@@ -269,4 +270,5 @@ ROADS: dict[str, Callable[[], AbstractContextManager[Transport]]] = {
     "fn-agent": _fn,
     "fn-socket": _fn_by_http_transport,
     "fn-name": _fn_by_name,
+    "lambda": lambda_road,
 }

@@ -538,7 +538,7 @@ def test_a_tls_handshake_that_never_ends_is_timed_out() -> None:
         "http://host/" + "x" * 5_000,
         "http+unix://relative%2Fpath/",
         "http+unix:///path",
-        "lambda:name",
+        "lambda:",
         "fn:app",
         "fn:app/function",
     ],

@@ -18,6 +18,8 @@ from graphpipe_fn.model import Transport
 if TYPE_CHECKING:
     import ssl
 
+    from graphpipe_fn.transports.aws_access import AwsAccess
+
 
 @dataclass(frozen=True, slots=True)
 class _Options:
@@ -25,6 +27,7 @@ class _Options:
     limit_bytes: int
     connections: int
     fn_api_url: str
+    aws: AwsAccess | None
 
 
 def connect(
@@ -38,17 +41,19 @@ def connect(
     limit_bytes: int = 256 << 20,
     connections: int = 16,
     fn_api_url: str = "",
+    aws: AwsAccess | None = None,
 ) -> Client:
     """
     Return the model behind a URI; nothing is sent yet.
 
     Args:
-        uri: `http://…`, `https://…`, `http+unix://%2Fsocket/path`, `fn:APP/FUNCTION` or `lambda:NAME`.
+        uri: `http://…`, `https://…`, `http+unix://%2Fsocket/path`, `fn:APP/FUNCTION` or `lambda:NAME[:ALIAS]`.
         name, timeout_s, retries, limits: See Client.
         tls: For https; the system's certificates unless given.
         limit_bytes: The largest answer that is accepted.
         connections: How many are kept open while nobody uses them.
         fn_api_url: Where Fn's API is, for `fn:`.
+        aws: Region, credentials and endpoint for `lambda:`; what it leaves out, boto3's own chain finds.
 
     Raises:
         BadConfig: not such a URI.
@@ -57,7 +62,7 @@ def connect(
     road = _ROADS.get(scheme.lower()) if colon else None
     if road is None:
         raise BadConfig(f"{uri[:200]!r} has no scheme that is known here; use one of {', '.join(_ROADS)}")
-    transport = road(uri, _Options(tls, limit_bytes, connections, fn_api_url))
+    transport = road(uri, _Options(tls, limit_bytes, connections, fn_api_url, aws))
     return Client(transport, name=name or uri, timeout_s=timeout_s, retries=retries, limits=limits)
 
 
@@ -80,7 +85,16 @@ def _fn(uri: str, options: _Options) -> Transport:
 
 
 def _aws_lambda(uri: str, options: _Options) -> Transport:
-    raise BadConfig(f"{uri[:200]!r}: the road to AWS Lambda (extra `aws`) is not built yet; use its function URL")
+    from graphpipe_fn.transports.aws_access import AwsAccess
+    from graphpipe_fn.transports.aws_lambda import LambdaTransport
+
+    return LambdaTransport(
+        uri,
+        access=options.aws or AwsAccess(),
+        tls=options.tls,
+        limit_bytes=options.limit_bytes,
+        idle_connections=options.connections,
+    )
 
 
 _ROADS: dict[str, Callable[[str, _Options], Transport]] = {

@@ -1,0 +1,181 @@
+"""
+The adapter to AWS Lambda: an event becomes a request, a reply the answer; all that is known here of Lambda's events.
+
+    function URL, API Gateway HTTP API   payload format 2.0
+    API Gateway REST API, ALB            payload format 1.0
+    transports.aws_lambda, by Invoke     payload format 2.0, so that one adapter serves both
+
+A handler that raises makes Lambda answer with the exception's text and throw warm processes away, and an answer over
+the payload limit is lost after the work is done; so nothing is raised, and the size is kept here. It imports nothing
+of AWS.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from graphpipe_fn.adapters.endpoints import Endpoints, text_reply
+from graphpipe_fn.errors import MalformedMessage, TooLarge
+from graphpipe_fn.headers import call_of, reply_headers
+from graphpipe_fn.messages import Call, Metadata
+from graphpipe_fn.model import Answer, Buffer, Reply
+from graphpipe_fn.server import error_reply
+
+BODY_MAX = 6 << 20  # of a request; what Lambda takes has at most 4.7 MB once decoded
+ANSWER_MAX = 6_291_556  # bytes of an answer's JSON; Lambda's own error message names this number
+MARGIN_S = 0.3  # of the time left, for encoding and sending the answer: 6 MB take 0.2 s on a tenth of a core
+
+TAKES = "function URLs, API Gateway's HTTP and REST APIs, load balancers, and graphpipe_fn's own lambda: road"
+
+_log = logging.getLogger(__name__)
+
+
+def handler(
+    answer: Answer,
+    *,
+    metadata: Callable[[], Metadata] | None = None,
+    path: str = "/",
+    limit_bytes: int = BODY_MAX,
+    answer_limit_bytes: int = ANSWER_MAX,
+    is_ready: Callable[[], bool] = lambda: True,
+) -> Callable[[Any, Any], dict[str, Any]]:
+    """
+    Return what Lambda calls with an event and a context.
+
+    Args:
+        answer: `server.answerer(model)`, or anything of that type.
+        metadata: The model's, for GET; without it GET is refused.
+        path: Where the gateway's route leads to this function; "/" is answered too, as Invoke has no path.
+        limit_bytes: The largest body that is read.
+        answer_limit_bytes: The largest answer, as JSON, that is sent.
+        is_ready: What /control/is_ready asks.
+    """
+    endpoints = Endpoints(answer, metadata, is_ready)
+    mount = "/" + path.strip("/")
+
+    def handle(event: Any, context: Any) -> dict[str, Any]:
+        call = Call(id=_request_id(context))
+        method = ""
+        try:
+            request = _request(event)
+            if request is None:
+                reply = _not_taken(event, call)
+            else:
+                call, method = _call(request.headers, context), request.method
+                where = _below(mount, request.path)
+                reply = endpoints.reply(method, where, lambda: _body(request, limit_bytes), call)
+            return _answer(reply, call, with_body=method != "HEAD", limit_bytes=answer_limit_bytes)
+        except Exception as exc:  # noqa: BLE001 - Lambda would answer with the exception's text
+            return _answer(error_reply(exc, call), call, with_body=method != "HEAD", limit_bytes=ANSWER_MAX)
+
+    return handle
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    headers: Mapping[str, str]  # names in lower case
+    body: Any
+    encoded: bool  # in base64
+
+
+def _request(event: Any) -> _Request | None:
+    """Return the HTTP request that an event holds; None for an event of another kind."""
+    if not isinstance(event, Mapping):
+        return None
+    context = event.get("requestContext")
+    if event.get("version") == "2.0" and isinstance(context, Mapping) and isinstance(context.get("http"), Mapping):
+        method, path, stage = context["http"].get("method"), event.get("rawPath"), context.get("stage")
+        if isinstance(path, str) and isinstance(stage, str) and (path + "/").startswith(f"/{stage}/"):
+            path = path[len(stage) + 1 :]  # HTTP APIs put the stage's name in front, unless it is $default
+    else:
+        method, path = event.get("httpMethod"), event.get("path")
+    if not isinstance(method, str) or not isinstance(path, str):
+        return None
+    return _Request(method, path or "/", _headers(event), event.get("body"), event.get("isBase64Encoded") is True)
+
+
+def _headers(event: Mapping[str, Any]) -> dict[str, str]:
+    single, multiple = event.get("headers"), event.get("multiValueHeaders")
+    if not isinstance(single, Mapping):
+        several = multiple if isinstance(multiple, Mapping) else {}
+        single = {name: values[-1] for name, values in several.items() if isinstance(values, list) and values}
+    return {name.lower(): value for name, value in single.items() if isinstance(value, str)}
+
+
+def _below(mount: str, path: str) -> str:
+    if mount != "/" and (path + "/").startswith(mount + "/"):
+        path = path[len(mount) :]
+    return path or "/"
+
+
+def _body(request: _Request, limit_bytes: int) -> Buffer:
+    text = "" if request.body is None else request.body
+    if not isinstance(text, str):
+        raise MalformedMessage(f"the event's body is a {type(text).__name__}; send text, or bytes as base64")
+    body = text.encode("utf-8", "surrogatepass")
+    length = len(body) * 3 // 4 - body[-2:].count(b"=") if request.encoded else len(body)
+    if length > limit_bytes:
+        raise TooLarge(f"the body has {length:,} bytes; the limit is {limit_bytes:,}; send a smaller batch")
+    if request.encoded:
+        try:
+            return binascii.a2b_base64(body, strict_mode=True)
+        except ValueError as exc:
+            raise MalformedMessage(f"the event's body is no base64 ({exc}), though it says so") from exc
+    if "\ufffd" in text:
+        raise MalformedMessage(
+            "the gateway made text of the body's bytes, and spoilt them; "
+            'set binaryMediaTypes to ["*/*"] in the REST API\'s settings'
+        )
+    return body
+
+
+def _request_id(context: Any) -> str:
+    given = getattr(context, "aws_request_id", "")
+    return given if isinstance(given, str) else ""
+
+
+def _call(headers: Mapping[str, str], context: Any) -> Call:
+    call = call_of(headers, call_id=_request_id(context))
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    if remaining is None:
+        return call
+    ends_s = time.monotonic() + remaining() / 1000 - MARGIN_S
+    return replace(call, deadline_s=ends_s if call.deadline_s is None else min(ends_s, call.deadline_s))
+
+
+def _not_taken(event: Any, call: Call) -> Reply:
+    what = f"with the keys {sorted(map(str, event))[:12]}" if isinstance(event, Mapping) else type(event).__name__
+    _log.warning("call %s: refused an event %s", call.id or "without id", what)
+    return text_reply(f"this function does not take such an event ({what[:400]}); it takes those of {TAKES}", 400)
+
+
+def _answer(reply: Reply, call: Call, *, with_body: bool, limit_bytes: int) -> dict[str, Any]:
+    headers = dict(reply_headers(reply))
+    if call.id:
+        headers["X-Request-Id"] = call.id
+    # Text goes as text: a REST API without binaryMediaTypes hands base64 on as it is.
+    encoded = not reply.content_type.startswith(("text/", "application/json"))
+    answer = {"statusCode": reply.status, "headers": headers, "isBase64Encoded": encoded, "body": ""}
+    if not with_body:
+        return answer
+    length = len(json.dumps(answer)) + (reply.length + 2) // 3 * 4
+    if encoded and length <= limit_bytes:
+        answer["body"] = binascii.b2a_base64(reply.body(), newline=False).decode("ascii")
+    elif not encoded:
+        answer["body"] = reply.body().decode("utf-8", "replace")
+        length = len(json.dumps(answer))  # what is not ASCII is escaped, by Lambda's older Pythons at least
+    if length <= limit_bytes:
+        return answer
+    why = TooLarge(
+        f"the answer takes {length:,} bytes as Lambda's payload (base64 and headers included); the limit is "
+        f"{limit_bytes:,}; send fewer rows at once, or ask for fewer outputs"
+    )
+    return _answer(error_reply(why, call), call, with_body=True, limit_bytes=ANSWER_MAX)
