@@ -313,7 +313,8 @@ def test_an_honest_message_costs_what_its_limits_say(kind: str, message: Any) ->
     """At the limits, decoding takes the message's size at most, 80 bytes a string, and 1.5 MiB for all the rest."""
     body = joined(CODECS[kind][0](message))
     decode: Any = CODECS[kind][1]
-    assert cpu_seconds(lambda: decode(body)) < SECONDS_PER_MB * max(1, len(body) / 1e6)
+    # A quiet machine takes half of what is allowed per MB. What is looked for is not a factor but a power.
+    assert cpu_seconds(lambda: decode(body)) < 4 * SECONDS_PER_MB * max(1, len(body) / 1e6)
     inputs = message.inputs if kind == "infer_request" else ()
     count = sum(len(tensor) for tensor in inputs if isinstance(tensor, StringTensor))
     assert peak_bytes(lambda: decode(body)) <= len(body) + 80 * count + 1.5 * 2**20

@@ -12,7 +12,7 @@ import sys
 from array import array
 from collections.abc import Callable
 from struct import Struct
-from typing import Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from graphpipe_fn.codec.limits import Limits
 from graphpipe_fn.errors import MalformedMessage, TooLarge
@@ -136,12 +136,14 @@ class FlatBuffer:
         if self._strings < 0:
             raise TooLarge(f"{what} goes over the limit of {self.limits.strings:,} strings")
         self._charge(4 * count)  # their lengths
-        body, size, budget = self.body, self._size, self._budget
+        body: Any = self.body
+        size, budget = self._size, self._budget
         offsets = array("I")  # 4 bytes an offset, where a tuple of them would take 36
         offsets.frombytes(memoryview(body)[start : start + 4 * count])
         if sys.byteorder == "big":
             offsets.byteswap()
         values = []
+        plain = isinstance(body, bytes)  # whose slices are bytes already
         slot = start + 4  # what is counted from here leads behind the string's length
         for offset in offsets:
             begin = slot + offset
@@ -154,7 +156,7 @@ class FlatBuffer:
             budget -= length
             if budget < 0:
                 _refuse_shared()
-            values.append(bytes(body[begin:end]))
+            values.append(body[begin:end] if plain else bytes(body[begin:end]))
             slot += 4
         self._budget = budget
         return tuple(values)
