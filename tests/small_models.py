@@ -71,7 +71,7 @@ def small_graph(
         noise = np.random.default_rng(seed).bytes(ballast_bytes)
         initializers.append(numpy_helper.from_array(np.frombuffer(noise, np.uint8), "ballast"))
     if external:
-        del initializers[0].raw_data
+        initializers[0].ClearField("raw_data")
         initializers[0].data_location = TensorProto.EXTERNAL
         for key, value in (("location", external), ("offset", "0"), ("length", str(weights.nbytes))):
             initializers[0].external_data.add(key=key, value=value)
