@@ -8,6 +8,7 @@ no web page; whether it is a picture, images finds out.
 
 from __future__ import annotations
 
+import io
 import ssl
 import threading
 import time
@@ -208,19 +209,19 @@ class Fetcher:
         declared = answer.header("content-length")
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(shown, limit, int(declared))
-        body = bytearray()
+        body = io.BytesIO()  # unlike a list of pieces it stays small where these are; its value is no copy
         try:
             for piece in _unpacked(answer.pieces, answer.header("content-encoding"), shown, limit):
-                if len(body) + len(piece) > limit:
+                if body.tell() + len(piece) > limit:
                     raise _too_large(shown, limit)
                 budget.take(len(piece), shown)
-                body += piece
+                body.write(piece)
         except GraphPipeError:
-            budget.give_back(len(body))
+            budget.give_back(body.tell())
             raise
-        if not body:
+        if not body.tell():
             raise _empty(shown)
-        return bytes(body)
+        return body.getvalue()
 
 
 class _Budget:

@@ -106,10 +106,29 @@ def _answer(connection: h11.Connection, stream: Stream, allowance: Allowance) ->
         if interims > INTERIM_MAX or event.status_code == 101:
             raise SourceFailed(f"{shown} did not get to its answer ({interims} interim ones); give another address")
     headers = tuple((name.decode("ascii"), _text(value)) for name, value in event.headers)
-    return Answer(event.status_code, headers, _pieces(connection, stream, allowance))
+    lengths = [int(value) for name, value in headers if name == "content-length"]  # h11 has checked them
+    if lengths and not any(name == "transfer-encoding" for name, _ in headers):
+        pieces = _counted(connection, stream, lengths[0], shown)
+    else:
+        pieces = _framed(connection, stream, allowance)
+    return Answer(event.status_code, headers, pieces)
 
 
-def _pieces(connection: h11.Connection, stream: Stream, allowance: Allowance) -> Iterator[bytes]:
+def _counted(connection: h11.Connection, stream: Stream, length: int, shown: str) -> Iterator[bytes]:
+    """Yield a body of a declared length straight from the wire: through h11 it would cost six times the CPU."""
+    piece, ended = connection.trailing_data
+    while length > 0:
+        if piece:
+            yield piece[:length]
+            length -= len(piece)
+        elif ended:
+            raise SourceFailed(f"{shown} broke off before all of it was sent; try again")
+        if length > 0:
+            piece = stream.recv("its picture was on the way")
+            ended = not piece
+
+
+def _framed(connection: h11.Connection, stream: Stream, allowance: Allowance) -> Iterator[bytes]:
     doing = "its picture was on the way"
     pieces = size = 0
     while True:
@@ -123,7 +142,7 @@ def _pieces(connection: h11.Connection, stream: Stream, allowance: Allowance) ->
             raise SourceFailed(
                 f"{allowance.shown} was sent in {pieces:,} pieces of a few bytes; give another address"
             )
-        yield bytes(event.data)
+        yield event.data
 
 
 def _event(connection: h11.Connection, stream: Stream, shown: str, doing: str) -> object:
