@@ -195,7 +195,7 @@ async def _fields(request: web.Request) -> dict[str, Any]:
         while len(body) <= BODY_BYTES and (more := await request.content.read(BODY_BYTES)):
             body += more
         data = json.loads(body) if len(body) <= BODY_BYTES else None
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise FnError(400, "Invalid JSON")

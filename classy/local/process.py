@@ -104,7 +104,9 @@ class FunctionProcess:
                         raise fn_errors.died_at_start()
                     await asyncio.sleep(SOCKET_POLL_S)
         except BaseException as exc:
-            self.kill(f"no socket after {SOCKET_WAIT_S:g} s" if isinstance(exc, TimeoutError) else "not needed any more")
+            self.kill(
+                f"no socket after {SOCKET_WAIT_S:g} s" if isinstance(exc, TimeoutError) else "not needed any more"
+            )
             await self.exited
             if isinstance(exc, TimeoutError):
                 raise fn_errors.no_socket() from exc

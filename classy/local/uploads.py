@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types_boto3_sqs.type_defs import MessageTypeDef
 
 WORKERS = 2
-POLL_S = 2  # of one long poll; also how long stop() may take
+POLL_S = 2  # of one long poll
 RETRY_S = 5.0  # before the second try; doubled for each further one
 OUTAGE_S = 1.0  # before asking a queue again that did not answer
 
@@ -55,13 +55,24 @@ class Uploads:
         queue_url: Where the events are.
         invoke: Hands one event's body over; raises OSError when there is no answer.
         retry_s: Before the second try, in seconds.
+        poll_s: How long one poll of the queue lasts, in seconds.
     """
 
     def __init__(
-        self, sqs: SQSClient, queue_url: str, invoke: Invoke, *, workers: int = WORKERS, retry_s: float = RETRY_S
+        self,
+        sqs: SQSClient,
+        queue_url: str,
+        invoke: Invoke,
+        *,
+        workers: int = WORKERS,
+        retry_s: float = RETRY_S,
+        poll_s: int = POLL_S,
     ) -> None:
-        self._sqs, self._queue_url, self._invoke, self._retry_s = sqs, queue_url, invoke, retry_s
+        self._sqs, self._queue_url, self._invoke = sqs, queue_url, invoke
+        self._retry_s, self._poll_s = retry_s, poll_s
         self._stop = threading.Event()
+        self._idle = threading.Condition()
+        self._busy = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"uploads-{number}", daemon=True) for number in range(workers)
         ]
@@ -71,22 +82,23 @@ class Uploads:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, timeout_s: float = POLL_S + 3.0) -> None:
+    def stop(self, timeout_s: float = 5.0) -> None:
         """
         Take no more events; return when those under way are dealt with.
 
+        The threads end with their last poll: in a moment when the storage is stopped too.
+
         Args:
-            timeout_s: How long to wait for them; what takes longer comes back from the queue at the next start.
+            timeout_s: How long to wait; what takes longer comes back from the queue later.
         """
         self._stop.set()
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(timeout_s)
+        with self._idle:
+            self._idle.wait_for(lambda: self._busy == 0, timeout_s)
 
     @property
     def alive(self) -> bool:
-        """Return whether every thread runs."""
-        return all(thread.is_alive() for thread in self._threads)
+        """Return whether any thread runs."""
+        return any(thread.is_alive() for thread in self._threads)
 
     def _run(self) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -97,7 +109,7 @@ class Uploads:
                 answer = self._sqs.receive_message(
                     QueueUrl=self._queue_url,
                     MaxNumberOfMessages=1,
-                    WaitTimeSeconds=POLL_S,
+                    WaitTimeSeconds=self._poll_s,
                     MessageSystemAttributeNames=["ApproximateReceiveCount"],
                 )
                 quiet = False
@@ -110,16 +122,31 @@ class Uploads:
                 self._stop.wait(OUTAGE_S)
 
     def _handle(self, message: MessageTypeDef) -> None:
-        body, handle = message["Body"], message["ReceiptHandle"]
-        if not _is_test_event(body):
-            tries = int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1"))
-            if not self._delivered(body.encode(), tries):
-                delay_s = round(self._retry_s * 2 ** (tries - 1))
+        with self._idle:
+            self._busy += 1
+        try:
+            retry_after_s = self._retry_after_s(message)
+            if retry_after_s is None:
+                self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=message["ReceiptHandle"])
+            else:
                 self._sqs.change_message_visibility(
-                    QueueUrl=self._queue_url, ReceiptHandle=handle, VisibilityTimeout=delay_s
+                    QueueUrl=self._queue_url,
+                    ReceiptHandle=message["ReceiptHandle"],
+                    VisibilityTimeout=round(retry_after_s),
                 )
-                return
-        self._sqs.delete_message(QueueUrl=self._queue_url, ReceiptHandle=handle)
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def _retry_after_s(self, message: MessageTypeDef) -> float | None:
+        """Hand one event over; return None when it is dealt with, else when to try again, in seconds."""
+        if _is_test_event(message["Body"]):
+            return None
+        if self._stop.is_set():
+            return 0.0  # it came with the last poll
+        tries = int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1"))
+        return None if self._delivered(message["Body"].encode(), tries) else self._retry_s * 2 ** (tries - 1)
 
     def _delivered(self, body: bytes, tries: int) -> bool:
         try:
@@ -160,6 +187,6 @@ def invoker(url: str, *, timeout_s: float) -> Invoke:
 def _is_test_event(body: str) -> bool:
     try:
         event = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False  # rubbish is for the function to refuse
     return isinstance(event, dict) and event.get("Event") == "s3:TestEvent"
