@@ -212,7 +212,7 @@ class ObjectStorage:
             if stopped is not None:
                 stopped.set()  # obstore can't be cancelled; what it has begun ends at the next chunk
             raise SourceTimedOut(
-                f"{shown_url(uri)} was too slow: the {max(round(left_s, 2), 0):g} s for reading it were over; try again"
+                f"{shown_url(uri)} was too slow: the {max(round(left_s, 2), 0):g} s for it were over; try again"
             )
         if errors:
             raise errors[0]

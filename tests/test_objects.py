@@ -262,7 +262,7 @@ def test_a_slow_storage_ends_with_the_deadline(serve: Callable[..., Server]) -> 
         with pytest.raises(SourceTimedOut) as caught:
             ask(started_s + 0.4)
         assert time.monotonic() - started_s < 1.0
-        assert caught.value.message == "s3://pictures/a was too slow: the 0.4 s for reading it were over; try again"
+        assert caught.value.message == "s3://pictures/a was too slow: the 0.4 s for it were over; try again"
     with pytest.raises(SourceTimedOut):
         objects.size("s3://pictures/a", deadline_s=time.monotonic() - 1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ READ = [
     ("http://日本。jp/", URL("http", "xn--wgv71a.jp", 80, "/")),
     ("http://１２７.0.0.1/", URL("http", "127.0.0.1", 80, "/")),
     ("http://[2A00:0::1]:81/", URL("http", "2a00::1", 81, "/")),
-    ("http://[::ffff:127.0.0.1]/", URL("http", "::ffff:7f00:1", 80, "/")),
+    ("http://[::ffff:127.0.0.1]/", URL("http", str(IPv6Address("::ffff:127.0.0.1")), 80, "/")),
 ]
 
 
