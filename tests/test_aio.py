@@ -137,10 +137,11 @@ def test_waiting_for_a_turn_counts_against_the_deadline() -> None:
 
     async def main() -> list[object]:
         async with AsyncClient(Client(slow, timeout_s=0.2), concurrency=1) as client:
-            calls = [client.infer(InferRequest((np.ones(1),))), client.run([2])]
+            request = InferRequest((np.ones(1),))
+            calls = [client.infer(request), client.run([2]), client.infer(request)]
             return list(await asyncio.gather(*calls, return_exceptions=True))
 
-    first, second = asyncio.run(main())
+    first, *others = asyncio.run(main())
     assert isinstance(first, InferResponse)
-    assert isinstance(second, TimedOut)
+    assert [type(other) for other in others] == [TimedOut, TimedOut]
     assert len(sent) == 1

@@ -164,13 +164,15 @@ def deaf(peer: Peer) -> None:
 
 
 def drip(data: bytes) -> Script:
-    """Return a script that sends a head and then a byte every 20 ms, without end."""
+    """Return a script that sends a head and then a byte every 20 ms, for three seconds."""
 
     def script(peer: Peer) -> None:
         peer.request()
         peer.send(data)
-        while not peer.gone.wait(0.02):
+        for _ in range(150):
             peer.send(b"x")
+            if peer.gone.wait(0.02):
+                return
 
     return script
 
@@ -191,7 +193,7 @@ def test_the_deadline_is_one_for_the_whole_exchange(name: str) -> None:
     started = time.monotonic()
     with pytest.raises(TimedOut):
         ask(SLOW[name], bytes(30_000_000) if name == "deaf" else b"question", seconds=0.3)
-    assert 0.25 < time.monotonic() - started < 0.6
+    assert 0.25 < time.monotonic() - started < 0.8  # 0.5 s of slack for a busy machine
 
 
 def test_a_listener_that_never_accepts_is_timed_out() -> None:
@@ -208,7 +210,7 @@ def test_a_listener_that_never_accepts_is_timed_out() -> None:
                 pytest.raises(TimedOut),
             ):
                 road([b"x"], call(0.3))
-            assert time.monotonic() - started < 0.6
+            assert time.monotonic() - started < 0.8  # 0.5 s of slack for a busy machine
         finally:
             for sock in waiting:
                 sock.close()
@@ -291,6 +293,24 @@ def test_a_connection_that_must_not_be_kept_is_closed(answer: bytes) -> None:
     with scripted_server(script) as server, transport(server.url) as road:
         assert [road([b"x"], call()).body() for _ in range(3)] == [b"ok"] * 3
         assert server.connections == 3
+
+
+def test_what_a_server_says_unasked_is_no_answer() -> None:
+    """Some servers send 408 over a kept connection before they close it; the next request does not get that."""
+    said = threading.Event()
+
+    def script(peer: Peer) -> None:
+        _, body = peer.request()
+        peer.send(response(body))
+        if peer.number == 1:
+            peer.gone.wait(0.05)
+            peer.send(response(b"too slow", status="408 Request Timeout"))
+        said.set()
+
+    with scripted_server(script) as server, transport(server.url) as road:
+        assert road([b"one"], call()).body() == b"one"
+        assert said.wait(5)
+        assert road([b"two"], call()).body() == b"two"
 
 
 def test_an_idle_connection_is_not_kept_for_ever() -> None:
@@ -517,7 +537,7 @@ def test_a_tls_handshake_that_never_ends_is_timed_out() -> None:
         pytest.raises(TimedOut),
     ):
         road([b"x"], call(0.3))
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 0.8  # 0.5 s of slack for a busy machine
 
 
 @pytest.mark.parametrize(

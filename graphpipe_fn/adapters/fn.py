@@ -58,8 +58,6 @@ def handler(
 async def _answered(answer: Answer, body: Buffer, call: Call) -> Reply:
     """Answer in a thread, but for no longer than the caller waits."""
     left_s = None if call.deadline_s is None else call.deadline_s - time.monotonic()
-    if left_s is not None and left_s <= 0:
-        return error_reply(TimedOut("the deadline had passed before the work began; allow more time"), call)
     try:
         return await asyncio.wait_for(asyncio.to_thread(answer, body, call), left_s)
     except TimeoutError:
@@ -71,9 +69,8 @@ async def _answered(answer: Answer, body: Buffer, call: Call) -> Reply:
 
 def _call(ctx: Any) -> Call:
     headers = {name: value if isinstance(value, str) else value[-1] for name, value in ctx.Headers().items()}
-    # A trigger's caller could send a later deadline as its own header; the platform's counts.
-    headers["fn-deadline"] = ""
     call = call_of(headers, call_id=ctx.CallID() or "")
+    # Not the deadline among the headers: a trigger's caller could have sent it. The platform's counts.
     return Call(call.id, parse_deadline(ctx.Deadline()), call.traceparent, call.content_type)
 
 
