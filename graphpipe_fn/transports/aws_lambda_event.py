@@ -7,12 +7,12 @@ serverless-wsgi, Mangum) can be invoked, and a function that is invoked can have
 
 from __future__ import annotations
 
-import binascii
 import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graphpipe_fn.base64_text import decode_base64, encode_base64
 from graphpipe_fn.errors import TransportFailed
 from graphpipe_fn.headers import reply_of, request_headers
 from graphpipe_fn.messages import Call
@@ -49,8 +49,7 @@ def encode_event(buffers: Sequence[Buffer], call: Call) -> list[bytes]:
         "body": "",
     }
     start = json.dumps(event, separators=(",", ":")).encode("ascii")
-    body = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-    return [start[:-2], binascii.b2a_base64(body, newline=False), start[-2:]]
+    return [start[:-2], encode_base64(buffers), start[-2:]]
 
 
 def decode_answer(payload: Buffer, *, name: str = "") -> Reply:
@@ -71,10 +70,10 @@ def decode_answer(payload: Buffer, *, name: str = "") -> Reply:
         if type(status) is not int or not isinstance(body, str | None):
             raise ValueError("no statusCode, or a body that is no text")
         if answer.get("isBase64Encoded") is True:
-            content = binascii.a2b_base64(body or "", strict_mode=True)
+            content = decode_base64(body or "")
         else:
             content = (body or "").encode("utf-8", "surrogatepass")
-    except ValueError as exc:  # UnicodeEncodeError too: base64 that is no ASCII
+    except ValueError as exc:
         raise TransportFailed(
             f"the function {name!r} answered {len(memoryview(payload)):,} bytes that are no HTTP answer ({exc}); "
             f"they begin with {bytes(memoryview(payload)[:40])!r}; is its handler adapters.aws_lambda's?"

@@ -224,6 +224,11 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     runtime: LambdaRuntime
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let connections that killed processes and impatient callers leave behind end without a word."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
