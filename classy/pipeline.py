@@ -2,7 +2,7 @@
 The composition root: Settings in, stages out, local or remote.
 
 Everything platform-bound is imported inside the function that builds it: the downloader's process never sees Pillow,
-the classifier's never httpcore, and each function's package holds only its own.
+the classifier's never h11, and each function's package holds only its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classy.models.manifest import InputSpec, Manifest
-from classy.settings import Settings
+from classy.settings import BadSetting, Settings
 from graphpipe_fn.chain import Chain
 from graphpipe_fn.client import Client
 from graphpipe_fn.errors import GraphPipeError
@@ -99,9 +99,13 @@ def downloader(settings: Settings) -> Model:
     from classy.networks import Opened
     from classy.stages import Downloader
 
+    try:
+        opened = Opened.parse(settings.download_allow)
+    except ValueError as exc:
+        raise BadSetting(f"CLASSY_DOWNLOAD_ALLOW is {settings.download_allow!r}: {exc}") from exc
     fetcher = Fetcher(
         limits=DownloadLimits(timeout_s=settings.download_timeout_s, limit_bytes=settings.limit_bytes),
-        opened=Opened.parse(settings.download_allow),
+        opened=opened,
         storage=object_storage(settings) if settings.buckets else None,
         buckets=settings.buckets,
     )
