@@ -5,7 +5,7 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
     ├── BadRequest           40011    the caller's JSON or body can't be used
     ├── UnusableURL          40012    not a URL that is fetched: scheme, port, user info, control bytes
     ├── ForbiddenAddress     40311    the URL leads to an address that is not public
-    ├── ModelExists          40911    that version is published already, with other bytes
+    ├── ModelExists          40912    that version is published already, with other bytes
     ├── UnreadablePicture    42211    no picture, cut short, or a format that is not read
     ├── PictureTooLarge      41311    too many bytes or pixels
     ├── PictureTooCostly     41312    decoding it would take too much time or memory
@@ -45,7 +45,7 @@ class ForbiddenAddress(GraphPipeError):
 class ModelExists(GraphPipeError):
     """That name and version of a model is published already, with other bytes."""
 
-    code = 40911
+    code = 40912
 
 
 class UnreadablePicture(GraphPipeError):

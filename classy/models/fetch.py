@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import mmap
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -47,8 +48,8 @@ class FetchedModel:
     """
 
     manifest: Manifest
-    graph: Path | bytearray
-    external_data: Mapping[str, bytearray] = field(default_factory=dict)
+    graph: Path | memoryview
+    external_data: Mapping[str, memoryview] = field(default_factory=dict)
 
 
 def fetch_model(
@@ -115,13 +116,14 @@ class _Target(Protocol):
 
 class _Memory:
     def __init__(self, size: int) -> None:
-        self.buffer = bytearray(size)
+        # Pages come into being as they are written; a bytearray would first be filled with zeros.
+        self.view = memoryview(mmap.mmap(-1, size))
 
     def write(self, data: bytes, start: int) -> None:
-        self.buffer[start : start + len(data)] = data
+        self.view[start : start + len(data)] = data
 
     def read(self, start: int, length: int) -> memoryview:
-        return memoryview(self.buffer)[start : start + length]
+        return self.view[start : start + length]
 
 
 class _Part:
@@ -170,18 +172,17 @@ def _reserve(fd: int, size: int) -> None:
 def _into_memory(download: _Download) -> FetchedModel:
     files = download.manifest.files
     try:
-        targets = {file.name: _Memory(file.bytes) for file in files}
-        download.run({file: targets[file.name] for file in files})
-    except MemoryError as exc:
+        targets = {file: _Memory(file.bytes) for file in files}
+    except (OSError, OverflowError) as exc:
         total = sum(file.bytes for file in files)
         raise DiskFull(
             f"no memory for {download.manifest.ref}: it needs {total:,} bytes; give the function more, or set "
             "CLASSY_MODEL_CACHE to a folder"
         ) from exc
+    download.run(targets)
     graph, *others = files
-    return FetchedModel(
-        download.manifest, targets[graph.name].buffer, {file.name: targets[file.name].buffer for file in others}
-    )
+    views = {file.name: targets[file].view.toreadonly() for file in others}
+    return FetchedModel(download.manifest, targets[graph].view.toreadonly(), views)
 
 
 def _into_folder(download: _Download, folder: Path, *, lock_wait_s: float) -> None:
