@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Callable
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -47,15 +46,15 @@ def test_anything_else_is_refused(text: str) -> None:
         decode_base64(text)
 
 
+SPEC = re.compile("([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")  # RFC 4648, section 4
+
+
 @settings(max_examples=500)
 @given(st.text("QUJD=-!é", max_size=12))
-def test_what_is_accepted_is_what_strict_mode_accepts(text: str) -> None:
-    """Being faster than the standard library's strict mode makes no difference to what passes."""
-
-    def tried(decode: Callable[[], bytes]) -> bytes | None:
-        try:
-            return decode()
-        except ValueError:
-            return None
-
-    assert tried(lambda: decode_base64(text)) == tried(lambda: binascii.a2b_base64(text, strict_mode=True))
+def test_what_is_accepted_is_what_the_standard_defines(text: str) -> None:
+    """Python's strict mode passes "DDDD=" and its lax one nearly anything; here the definition decides."""
+    try:
+        decoded: bytes | None = decode_base64(text)
+    except ValueError:
+        decoded = None
+    assert decoded == (base64.b64decode(text) if SPEC.fullmatch(text) else None)
