@@ -19,7 +19,7 @@ from local_agents import APP, descendants, eventually, gone, kill
 
 from classy.local.functions import AppSpec
 from classy.local.ids import invoke_url
-from classy.local.local_cloud import CloudSettings, LocalCloud
+from classy.local.local_cloud import AGENT_PORT, CloudSettings, LocalCloud
 from classy.local.ports import free_port, listen
 from classy.local.state import STATE_FILE, AlreadyRunning, CloudState, Lock, locked, read_state, write_state
 from classy.local.storage import LocalStorage
@@ -108,7 +108,8 @@ def test_a_killed_cloud_is_cleaned_up(state_dir: Path, capsys: pytest.CaptureFix
     assert status(state_dir) == 1
     assert "nothing runs" in capsys.readouterr().out
     again = _up(state_dir)
-    assert "cleaned up" in (state_dir / "logs" / "up.log").read_text()
+    assert any("cleaned up" in note for note in again.notes)
+    assert "cleaned up" in capsys.readouterr().out
     parts = urlsplit(again.storage_url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
     connection.request("GET", "/inbox/before.jpg")
@@ -181,6 +182,15 @@ def test_down_never_kills_a_stranger(state_dir: Path) -> None:
         assert not (state_dir / STATE_FILE).exists()
         assert not gone(stranger.pid)
         stranger.kill()
+
+
+def test_a_usual_port_that_is_taken_is_passed_over_and_said(tmp_path: Path) -> None:
+    """Without a port asked for, a taken one leads to another, and the user is told so."""
+    with listen(AGENT_PORT), LocalCloud(CloudSettings(state_dir=tmp_path)) as cloud:  # by us, if not by another
+        state = read_state(tmp_path)
+    assert cloud.agent.port != AGENT_PORT
+    assert state is not None
+    assert f"port {AGENT_PORT} is taken, so the functions have {cloud.agent.port}" in state.notes
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": 1, "functions": null}', '{"unknown": 1}'])

@@ -18,6 +18,7 @@ from pathlib import Path
 from classy.local.agent import Agent, AgentSettings
 from classy.local.functions import AppSpec, FunctionSpec
 from classy.local.ids import invoke_url
+from classy.local.pool import QUEUE_S
 from classy.local.ports import free_port, listen
 from classy.local.reaper import Reaper, started_at
 from classy.local.state import CloudState, Lock, clean_up_after_kill, clear_state, write_state
@@ -28,6 +29,7 @@ from graphpipe_fn.errors import GraphPipeError
 AGENT_PORT = 18080
 STORAGE_PORT = 18090
 WATCH_S = 0.5
+INVOKE_MARGIN_S = 10.0
 RESTARTS = 3  # of a storage that ends by itself, in one run
 
 logger = logging.getLogger(__name__)
@@ -75,10 +77,13 @@ class LocalCloud:
         self.settings = settings
         self.uploads: Uploads | None = None
         self._restarts = 0
+        self._stopped = False
         with contextlib.ExitStack() as undo:
             self._lock = Lock(settings.state_dir)
             undo.callback(self._lock.release)
-            self.cleaned_up = clean_up_after_kill(settings.state_dir)
+            notes = []
+            if clean_up_after_kill(settings.state_dir):
+                notes.append("cleaned up after a run that ended without `classy down`")
             self._reaper = Reaper()
             undo.callback(self._reaper.stop)
             listener = undo.enter_context(listen(settings.agent_port or AGENT_PORT, fixed=bool(settings.agent_port)))
@@ -97,6 +102,9 @@ class LocalCloud:
                 self._reaper,
                 port=free_port(settings.storage_port or STORAGE_PORT, fixed=bool(settings.storage_port)),
             )
+            usual = ((settings.agent_port or AGENT_PORT, self.agent.port, "functions"),
+                     (settings.storage_port or STORAGE_PORT, self.storage.port, "storage"))  # fmt: skip
+            notes += [f"port {want} is taken, so the {what} have {got}" for want, got, what in usual if want != got]
             self._state = CloudState(
                 pid=os.getpid(),
                 started=started_at(os.getpid()),
@@ -104,6 +112,7 @@ class LocalCloud:
                 log_dir=str(settings.log_dir.absolute()),
                 agent_url=self.agent.url,
                 storage_url=self.storage.endpoint,
+                notes=tuple(notes),
             )
             write_state(settings.state_dir, self._state)
             undo.pop_all()
@@ -131,13 +140,14 @@ class LocalCloud:
             GraphPipeError: a part does not start; call stop().
         """
         self.agent.deploy(app, functions)
+        receiver = next((spec for spec in functions if spec.name == self.settings.uploads_to), None)
+        wait_s = QUEUE_S + (receiver.timeout_s if receiver else 0)  # for a process, then for its answer
+        self.storage.settings = replace(self.storage.settings, visibility_s=round(2 * wait_s))
         self.storage.start()
         prepare()
         self.agent.start()
-        receiver = next((spec for spec in functions if spec.name == self.settings.uploads_to), None)
         if receiver:
-            # The function's time, and as long again for a process to be free.
-            invoke = invoker(self.invoke_url(app.name, receiver.name), timeout_s=2 * receiver.timeout_s + 60)
+            invoke = invoker(self.invoke_url(app.name, receiver.name), timeout_s=wait_s + INVOKE_MARGIN_S)
             queue_url = self.storage.queue_url(self.storage.settings.queue)
             self.uploads = Uploads(self.storage.sqs(), queue_url, invoke)
             self.uploads.start()
@@ -164,7 +174,10 @@ class LocalCloud:
         return 0
 
     def stop(self) -> None:
-        """Stop everything, in the order in which nothing is lost; return when it is gone."""
+        """Stop everything, in the order in which nothing is lost; return when it is gone. Twice is once."""
+        if self._stopped:
+            return
+        self._stopped = True
         if self.uploads:
             self.uploads.stop()
         self.agent.stop()

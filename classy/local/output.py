@@ -87,9 +87,8 @@ class Output:
 
     def begin(self, call_id: str) -> None:
         """Say whose lines follow."""
-        self.drain()
+        self.end()
         self._call_id = call_id
-        self._written = 0
 
     def end(self) -> None:
         """Write the call's last words: what is still in the pipe, a line without its end, what was dropped."""
@@ -101,6 +100,7 @@ class Output:
             self.say(f"… {self._dropped} more bytes of output were dropped")
             self._dropped = 0
         self._call_id = ""
+        self._written = 0
 
     def drain(self) -> None:
         """Read what is there now; never more than a pipe holds, so a process that prints on can't keep us."""

@@ -67,6 +67,8 @@ class Pool:
             self._wake(process)
             if process.alive:
                 return process
+        if self._closed:
+            raise fn_errors.too_busy()
         turn: asyncio.Future[FunctionProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self._grow()

@@ -42,6 +42,7 @@ class CloudState:
         agent_url, storage_url: Where.
         app, functions: What can be invoked.
         log_dir: Where to look when something went wrong.
+        notes: What the user should know about this start.
     """
 
     pid: int
@@ -53,6 +54,7 @@ class CloudState:
     storage_url: str = ""
     app: str = ""
     functions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -105,7 +107,7 @@ def read_state(state_dir: Path) -> CloudState | None:
     """Return what the state file says; None where there is none, or none that can be read."""
     try:
         data = json.loads((state_dir / STATE_FILE).read_text(encoding="utf-8"))
-        return CloudState(**{**data, "functions": tuple(data["functions"])})
+        return CloudState(**{**data, "functions": tuple(data["functions"]), "notes": tuple(data["notes"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

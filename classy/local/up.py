@@ -49,8 +49,6 @@ def run(
         The exit status: 0 when it was told to stop.
     """
     with _logging_to(cloud.settings.log_dir / "cloud.log"), cloud, _told_to_stop() as stop:
-        if cloud.cleaned_up:
-            print("classy: cleaned up after a run that ended without `classy down`", flush=True)
         state = cloud.start(app, functions, prepare)
         print(described(state), flush=True)
         status = cloud.watch(stop)
@@ -136,6 +134,7 @@ def status(state_dir: Path) -> int:
 def described(state: CloudState) -> str:
     """Return a cloud in words, for people."""
     lines = [
+        *(f"classy: {note}" for note in state.notes),
         f"classy: {'ready' if state.ready else 'not ready yet'} (pid {state.pid})",
         f"  functions  {state.agent_url}   (fn: FN_API_URL={state.agent_url})",
         *(f"    {state.app} {name:<20} {invoke_url(state.agent_url, state.app, name)}" for name in state.functions),
