@@ -127,6 +127,12 @@ def test_a_second_implementation_accepts_what_is_written(tensor: Tensor) -> None
     request = InferRequest((tensor, tensor), ("a", "b" * 5), ("é",), "config")
     expected = [1, [b"config", [b"a", b"bbbbb"], [witness(tensor)] * 2, ["é".encode()]]]
     assert expected == verified(joined(encode_request(request)))
+    for _ in range(2):  # a message of one tensor begins with bytes kept from the last one of its shape
+        assert verified(joined(encode_request(InferRequest((tensor,))))) == [1, [b"", [], [witness(tensor)], []]]
+        assert verified(joined(encode_response(InferResponse((tensor,)))), INFER_RESPONSE) == [
+            [witness(tensor)],
+            None,
+        ]
     response = InferResponse((tensor,), (Error(40001, "no"), Error(-1, "")))
     expected = [[witness(tensor)], [[40001, b"no"], [-1, b""]]]
     assert expected == verified(joined(encode_response(response)), INFER_RESPONSE)

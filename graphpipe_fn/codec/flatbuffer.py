@@ -62,8 +62,8 @@ class FlatBuffer:
 
     def follow(self, at: int, what: str) -> int:
         """Return where the offset at a position leads to; at least 4 bytes can be read there."""
-        offset: int = _U32(self.body, at)[0]
-        target = at + offset
+        (offset,) = _U32(self.body, at)
+        target: int = at + offset
         if offset < 4 or target + 4 > self._size:
             _refuse(what)
         return target
@@ -72,7 +72,8 @@ class FlatBuffer:
         """Return the positions of a table's fields; at each, as many bytes as `widths` says can be read."""
         body, size = self.body, self._size
         # Every builder aligns tables to 4. Vectors are not always aligned, so that is asked of tables only.
-        vtable = table - _I32(body, table)[0]
+        (way,) = _I32(body, table)
+        vtable = table - way
         if table & 3 or vtable < 0 or vtable + 4 > size:
             _refuse(what)
         vtable_bytes, table_bytes = _U16_2(body, vtable)
@@ -80,26 +81,34 @@ class FlatBuffer:
             _refuse(what)
         if table_bytes < 4 or table + table_bytes > size:
             _refuse(what)
-        self._charge(table_bytes)
-        positions = [0] * len(widths)
+        self._budget -= table_bytes
+        if self._budget < 0:
+            _refuse_shared()
+        positions = []
         count = min(vtable_bytes - 4 >> 1, len(widths))
-        for place, slot in enumerate(_SLOTS[count](body, vtable + 4)):
-            if slot:
-                if slot < 4 or slot + widths[place] > table_bytes:
-                    _refuse(what)
-                positions[place] = table + slot
-        return positions
+        # Not strict: a shorter vtable is an older writer's, whose last fields are absent.
+        for slot, width in zip(_SLOTS[count](body, vtable + 4), widths, strict=False):
+            if slot == 0:
+                positions.append(0)
+            elif 4 <= slot <= table_bytes - width:
+                positions.append(table + slot)
+            else:
+                _refuse(what)
+        return positions if count == len(widths) else positions + [0] * (len(widths) - count)
 
     def vector(self, at: int, item_bytes: int, what: str) -> tuple[int, int]:
         """Return where a vector's items begin, and their number; an absent vector has none."""
         if not at:
             return 0, 0
-        start = self.follow(at, what) + 4
-        count: int = _U32(self.body, start - 4)[0]
-        if start + count * item_bytes > self._size:
+        vector = self.follow(at, what)
+        (count,) = _U32(self.body, vector)
+        end = vector + 4 + count * item_bytes
+        if end > self._size:
             _refuse(what)
-        self._charge(4 + count * item_bytes)
-        return start, count
+        self._budget -= end - vector
+        if self._budget < 0:
+            _refuse_shared()
+        return vector + 4, count
 
     def tables(self, at: int, read: Callable[[int, str], _T], limit: int, what: str) -> tuple[_T, ...]:
         """Read a vector of tables."""
@@ -117,6 +126,8 @@ class FlatBuffer:
         start, count = self.vector(at, 4, what + "s")
         if count > limit:
             raise TooLarge(f"the message has {count:,} {what}s; the limit is {limit:,}")
+        if not count:
+            return ()
         # The original JavaScript client writes the offset 0 for every name: it means none.
         slots = range(start, start + 4 * count, 4)
         return tuple([self.text(slot, what) if any(self.body[slot : slot + 4]) else "" for slot in slots])
@@ -135,9 +146,8 @@ class FlatBuffer:
         self._strings -= count
         if self._strings < 0:
             raise TooLarge(f"{what} goes over the limit of {self.limits.strings:,} strings")
-        self._charge(4 * count)  # their lengths
         body: Any = self.body
-        size, budget = self._size, self._budget
+        size, budget = self._size, self._budget - 4 * count  # their lengths
         offsets = array("I")  # 4 bytes an offset, where a tuple of them would take 36
         offsets.frombytes(memoryview(body)[start : start + 4 * count])
         if sys.byteorder == "big":
@@ -160,11 +170,6 @@ class FlatBuffer:
             slot += 4
         self._budget = budget
         return tuple(values)
-
-    def _charge(self, size: int) -> None:
-        self._budget -= size
-        if self._budget < 0:
-            _refuse_shared()
 
 
 def _refuse(what: str) -> NoReturn:

@@ -16,6 +16,7 @@ from graphpipe_fn.codec.flatbuffer import FlatBuffer
 from graphpipe_fn.codec.limits import DEFAULT_LIMITS, Limits
 from graphpipe_fn.errors import MalformedMessage, TooLarge
 from graphpipe_fn.messages import (
+    Call,
     DType,
     Error,
     InferRequest,
@@ -32,6 +33,7 @@ from graphpipe_fn.tensors import NUMERIC, RANK_MAX
 _I64: Final = Struct("<q").unpack_from
 _DIMS: Final = tuple(Struct(f"<{rank}q").unpack_from for rank in range(RANK_MAX + 1))
 _DTYPES: Final = tuple(DType)
+_NO_CALL: Final = Call()  # frozen, so one serves all
 
 # Each table's fields: their widths in the order of their slots. 4 is an offset.
 _REQUEST: Final = (1, 4)
@@ -79,6 +81,7 @@ def decode_request(body: Buffer, limits: Limits = DEFAULT_LIMITS) -> InferReques
         input_names=reader.texts(inputs_at, limits.names, "input name"),
         output_names=reader.texts(outputs_at, limits.names, "output name"),
         config=reader.text(config_at, "the config"),
+        call=_NO_CALL,
     )
 
 
@@ -182,13 +185,15 @@ class _Reader(FlatBuffer):
         if dtype is DType.NULL:
             raise MalformedMessage(f"{what} has no type")
         shape = self._shape(shape_at, what)
-        if shape and (min(shape) < 0 or math.prod([dim for dim in shape if dim]) > _ELEMENTS_MAX):
+        elements = math.prod(shape)
+        # Where there are elements, their number is compared with the data; where there are none, nothing else is.
+        if shape and (min(shape) < 0 or (not elements and math.prod(filter(None, shape)) > _ELEMENTS_MAX)):
             raise MalformedMessage(f"{what} has the shape {list(shape)}, which no tensor can have")
         if dtype is DType.STRING:
             values = self.strings(strings_at, what)
             if not values and not shape:
-                shape = (0,)
-            if math.prod(shape) != len(values):
+                shape, elements = (0,), 0
+            if elements != len(values):
                 raise MalformedMessage(f"{what} has {len(values)} strings, not what its shape {list(shape)} needs")
             return StringTensor(values, shape)
 
@@ -196,9 +201,9 @@ class _Reader(FlatBuffer):
         ndarray, empty, dtypes = _numpy()
         if not count and not shape:
             # A Go client sends a scalar like this, without its value: that there is none is all that can be told.
-            shape = (0,)
-        numpy_dtype = dtypes[dtype]
-        if math.prod(shape) * numpy_dtype.itemsize != count:
+            shape, elements = (0,), 0
+        numpy_dtype, itemsize = dtypes[dtype]
+        if elements * itemsize != count:
             raise MalformedMessage(
                 f"{what} has {count:,} bytes, not what {dtype.name.lower()} of its shape {list(shape)} needs"
             )
@@ -219,10 +224,14 @@ class _Reader(FlatBuffer):
 
 
 @cache
-def _numpy() -> tuple[Any, Any, dict[DType, Any]]:
+def _numpy() -> tuple[Any, Any, list[Any]]:
+    """Return what makes an array, what makes an empty one, and each numeric type as (dtype, bytes) by its number."""
     import numpy as np
 
-    return np.ndarray, _empty, {dtype: np.dtype(name) for name, dtype in NUMERIC.items()}
+    dtypes: list[Any] = [None] * len(_DTYPES)
+    for name, dtype in NUMERIC.items():
+        dtypes[dtype] = np.dtype(name), np.dtype(name).itemsize
+    return np.ndarray, _empty, dtypes
 
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> Any:

@@ -1,20 +1,18 @@
 """
-Messages to bytes: one header, written once, and the tensors' own memory behind it.
+Messages to bytes: one head, which holds every table, shape and name, and the tensors' own memory behind it.
 
-All offsets lead forward, so a message can be handed to a socket as it grows: the header (every table, shape and
-name), then each tensor's bytes, which start at a multiple of 64 and are never copied, with a few bytes between
-them. docs/protocol.md draws the layout.
+Each tensor's bytes start at a multiple of 64 and are never copied. docs/protocol.md draws the layout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from struct import Struct, pack
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from graphpipe_fn.codec.limits import MESSAGE_BYTES_MAX
-from graphpipe_fn.errors import MalformedMessage, TooLarge
+from graphpipe_fn.codec.forward import ForwardWriter, check_size
+from graphpipe_fn.errors import MalformedMessage
 from graphpipe_fn.messages import (
     DType,
     Error,
@@ -29,12 +27,10 @@ from graphpipe_fn.messages import (
 from graphpipe_fn.model import Buffer
 from graphpipe_fn.tensors import NUMERIC, RANK_MAX, as_tensor
 
-_DATA_ALIGNMENT: Final = 64  # a cache line, and what vector instructions like best
-_COPIED_BYTES_MAX: Final = 4_096  # a string up to this size is cheaper to copy than to send as a piece of its own
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-_U32: Final = Struct("<I").pack
 _PATCH: Final = Struct("<I").pack_into
-_ZEROS: Final = tuple(bytes(count) for count in range(_DATA_ALIGNMENT))
 
 # The tables' vtables, at fixed places at the message's start: (their own size, the table's size, *slots).
 _TENSOR_VTABLES: Final = pack("<5H", 10, 16, 12, 4, 8) + pack("<6H", 12, 16, 12, 4, 0, 8)
@@ -84,9 +80,12 @@ def encode_request(request: InferRequest | MetadataRequest) -> list[Buffer]:
     """
     if isinstance(request, MetadataRequest):
         return [_METADATA_REQUEST]
-    writer = _Writer(_PLAIN_HEAD)
     if request.config or request.input_names or request.output_names:
         writer = _named(request.config, request.input_names, request.output_names)
+    elif len(request.inputs) == 1:
+        return _lone(request.inputs[0], response=False)
+    else:
+        writer = _Writer(_PLAIN_HEAD)
     writer.tensors(_INPUTS, request.inputs, _TENSOR_VTABLE)
     return writer.finish()
 
@@ -103,9 +102,13 @@ def encode_response(response: InferResponse) -> list[Buffer]:
         MalformedMessage: text that UTF-8 can't carry.
         TooLarge: over 2 GiB.
     """
-    writer = _Writer(_RESPONSE_HEAD if response.errors else _SUCCESS_HEAD)
     if response.errors:
+        writer = _Writer(_RESPONSE_HEAD)
         writer.errors(_ERRORS, response.errors)
+    elif len(response.outputs) == 1:
+        return _lone(response.outputs[0], response=True)
+    else:
+        writer = _Writer(_SUCCESS_HEAD)
     writer.tensors(_OUTPUTS, response.outputs, _RESPONSE_TENSOR_VTABLE)
     return writer.finish()
 
@@ -137,7 +140,7 @@ def encode_tensor(tensor: Tensor) -> list[Buffer]:
         BadTensor: it can't be sent.
         TooLarge: over 2 GiB.
     """
-    writer = _Writer(_U32(0) + _TENSOR_VTABLES + bytes(2))
+    writer = _Writer(bytes(4) + _TENSOR_VTABLES + bytes(2))
     writer.tensor(tensor, 0, 4)()
     return writer.finish()
 
@@ -151,68 +154,71 @@ def _named(config: str, input_names: Sequence[str], output_names: Sequence[str])
     return writer
 
 
-class _Writer:
-    """
-    Write forward.
+def _lone(tensor: Tensor, *, response: bool) -> list[Buffer]:
+    """Write a message that holds one tensor and nothing else, as most do: of one shape, all begin the same."""
+    value = as_tensor(tensor)
+    if isinstance(value, StringTensor):
+        head, at, vtable = _LONE[response]
+        writer = _Writer(head)
+        writer.tensors(at, (value,), vtable)
+        return writer.finish()
+    data = _data_of(value)
+    begin = _lone_head(response, NUMERIC[value.dtype.str], value.shape, len(data))
+    return [begin, data] if data else [begin]
 
-    The head, the first piece, holds every table and all text, so its offsets can be patched until the end; what
-    is handed out in pieces comes behind it.
-    """
 
-    __slots__ = ("_head", "_pieces", "_start", "_tail")
+@lru_cache(maxsize=256)
+def _lone_head(response: bool, dtype: DType, shape: tuple[int, ...], size: int) -> bytes:
+    head, at, vtable = _LONE[response]
+    writer = _Writer(head)
+    writer.length(writer.table(dtype, shape, writer.vector(at, 1), vtable), size)
+    begin = b"".join(writer.finish())
+    check_size(len(begin) + size)
+    return begin
 
-    def __init__(self, head: bytes) -> None:
-        self._head = self._tail = bytearray(head)
-        self._pieces: list[Buffer] = [self._head]
-        self._start = 0  # the position of the tail's first byte in the message
 
-    def finish(self) -> list[Buffer]:
-        """Return the pieces."""
-        if not self._tail:
-            self._pieces.pop()
-        size = sum(map(len, self._pieces))
-        if size > MESSAGE_BYTES_MAX:
-            raise TooLarge(f"the message would have {size:,} bytes; a FlatBuffers message has less than 2 GiB")
-        return self._pieces
+def _data_of(array: NDArray[Any]) -> Buffer:
+    """Return an array's bytes in C order: its own memory where it has that order."""
+    if not array.size:
+        return b""
+    if not array.flags.c_contiguous:
+        array = array.copy()
+    return array.reshape(-1).view("u1").data
 
-    def text(self, at: int, text: str) -> None:
-        """Write a string, and its offset into the head."""
-        self._link(at)
-        self._string(_utf8(text))
 
-    def texts(self, at: int, texts: Sequence[str]) -> None:
-        """Write a vector of strings, and its offset into the head."""
-        self._link(at)
-        self._strings([_utf8(text) for text in texts])
+class _Writer(ForwardWriter):
+    """Write GraphPipe's own tables."""
+
+    __slots__ = ()
 
     def errors(self, at: int, errors: Sequence[Error]) -> None:
         """Write a vector of errors, and its offset into the head."""
-        vector = self._vector(at, len(errors))
+        vector = self.vector(at, len(errors))
         for place, error in enumerate(errors):
-            self._pad(8, 4)
-            table = len(self._head)
-            _PATCH(self._head, vector + 4 * place, table - (vector + 4 * place))
-            self._head += pack("<iqI", table - _ERROR_VTABLE, error.code, 4)
-            self._string(_utf8(error.message))
+            self.pad(8, 4)
+            table = len(self.head)
+            _PATCH(self.head, vector + 4 * place, table - (vector + 4 * place))
+            self.head += pack("<iqI", table - _ERROR_VTABLE, error.code, 0)
+            self.text(table + 12, error.message)
 
     def io_metadata(self, at: int, described: Sequence[IOMetadata]) -> None:
         """Write a vector of descriptions, and its offset into the head."""
-        vector = self._vector(at, len(described))
+        vector = self.vector(at, len(described))
         for place, item in enumerate(described):
             if len(item.shape) > RANK_MAX:
                 raise MalformedMessage(f'"{item.name}" has {len(item.shape)} dimensions; the limit is {RANK_MAX}')
-            table = len(self._head)
-            _PATCH(self._head, vector + 4 * place, table - (vector + 4 * place))
-            self._head += pack("<i12xB3x", table - _IO_VTABLE, item.dtype)
+            table = len(self.head)
+            _PATCH(self.head, vector + 4 * place, table - (vector + 4 * place))
+            self.head += pack("<i12xB3x", table - _IO_VTABLE, item.dtype)
             self.text(table + 4, item.name)
             self.text(table + 8, item.description)
-            self._pad(8, 4)
-            self._link(table + 12)
-            self._head += pack(f"<I{len(item.shape)}q", len(item.shape), *item.shape)
+            self.pad(8, 4)
+            self.link(table + 12)
+            self.head += pack(f"<I{len(item.shape)}q", len(item.shape), *item.shape)
 
     def tensors(self, at: int, tensors: Sequence[Tensor], vtable: int) -> None:
         """Write a vector of tensors, and its offset into the head: first all tables, then all data."""
-        vector = self._vector(at, len(tensors))
+        vector = self.vector(at, len(tensors))
         writes = [self.tensor(tensor, vector + 4 * place, vtable) for place, tensor in enumerate(tensors)]
         for write in writes:
             write()
@@ -220,84 +226,22 @@ class _Writer:
     def tensor(self, tensor: Tensor, at: int, vtable: int) -> partial[None]:
         """Write a tensor's table, and its offset into the head; return what writes its data."""
         value = as_tensor(tensor)
-        shape = value.shape
-        self._pad(8, 0)
-        head = self._head
-        table = len(head)
-        _PATCH(head, at, table - at)
         if isinstance(value, StringTensor):
-            vtable += _STRING_VTABLE
-            dtype, write = DType.STRING, partial(self._string_values, table + 8, value.values)
-        else:
-            dtype = NUMERIC[value.dtype.str]
-            array = value if value.flags.c_contiguous else value.copy()
-            data = array.reshape(-1).view("u1").data if array.size else b""
-            write = partial(self._data, table + 8, data)
-        head += _TENSORS[len(shape)](table - vtable, 16, 0, dtype, len(shape), *shape)
-        return write
+            place = self.table(DType.STRING, value.shape, at, vtable + _STRING_VTABLE)
+            return partial(self.strings, place, value.values)
+        place = self.table(NUMERIC[value.dtype.str], value.shape, at, vtable)
+        return partial(self.data, place, _data_of(value))
 
-    def _data(self, at: int, data: Buffer) -> None:
-        self._pad(_DATA_ALIGNMENT if data else 4, _DATA_ALIGNMENT - 4 if data else 0)
-        self._link(at)
-        self._tail += _U32(len(data))
-        if data:
-            self._hand_out(data)
-
-    def _string_values(self, at: int, values: Sequence[bytes]) -> None:
-        self._pad(4, 0)
-        self._link(at)
-        self._strings(values, _COPIED_BYTES_MAX)
-
-    def _link(self, at: int) -> None:
-        """Point the head's offset at a position to the place that is written next."""
-        offset = self._start + len(self._tail) - at
-        if offset > MESSAGE_BYTES_MAX:
-            raise TooLarge("the message would have over 2 GiB, more than FlatBuffers can hold; send less at once")
-        _PATCH(self._head, at, offset)
-
-    def _pad(self, alignment: int, place: int) -> None:
-        """Add zeros until the next byte lies `place` bytes behind a multiple of `alignment`."""
-        self._tail += _ZEROS[(place - self._start - len(self._tail)) % alignment]
-
-    def _vector(self, at: int, count: int) -> int:
-        self._link(at)
-        self._head += _U32(count) + bytes(4 * count)
-        return len(self._head) - 4 * count
-
-    def _strings(self, values: Sequence[bytes], copied_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
-        offsets = []
-        offset = 4 * len(values)
-        for value in values:
-            offsets.append(offset)
-            offset += (len(value) + 8 & ~3) - 4  # the next string lies behind this one, its slot behind this slot
-        if offset > MESSAGE_BYTES_MAX:
-            raise TooLarge("the strings have over 2 GiB, more than FlatBuffers can hold; send less at once")
-        self._tail += pack(f"<I{len(values)}I", len(values), *offsets)
-        for value in values:
-            self._string(value, copied_bytes_max)
-
-    def _string(self, value: bytes, copied_bytes_max: int = MESSAGE_BYTES_MAX) -> None:
-        """Write one string, its NUL, and zeros up to a multiple of 4."""
-        size = len(value)
-        self._tail += _U32(size)
-        if size <= copied_bytes_max:
-            self._tail += value
-        else:
-            self._hand_out(value)
-        self._tail += _ZEROS[4 - (size & 3)]
-
-    def _hand_out(self, data: Buffer) -> None:
-        """Let a piece of foreign memory follow, and a fresh tail behind it."""
-        self._start += len(self._tail) + len(data)
-        self._tail = bytearray()
-        self._pieces += (data, self._tail)
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as exc:
-        raise MalformedMessage(f"the text {text[:40]!r} has a lone surrogate, which UTF-8 can't carry") from exc
+    def table(self, dtype: DType, shape: tuple[int, ...], at: int, vtable: int) -> int:
+        """Write a tensor's table and shape, and its offset into the head; return where its data's offset belongs."""
+        self.pad(8, 0)
+        table = len(self.head)
+        _PATCH(self.head, at, table - at)
+        self.head += _TENSORS[len(shape)](table - vtable, 16, 0, dtype, len(shape), *shape)
+        return table + 8
 
 
 _PLAIN_HEAD: Final = b"".join(_named("", (), ()).finish())  # what most requests begin with
+
+# What a message of one tensor begins with, where the offset to its vector of tensors belongs, and the vtable.
+_LONE: Final = ((_PLAIN_HEAD, _INPUTS, _TENSOR_VTABLE), (_SUCCESS_HEAD, _OUTPUTS, _RESPONSE_TENSOR_VTABLE))
