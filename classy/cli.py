@@ -81,7 +81,7 @@ def _classify(args: argparse.Namespace, state_dir: Path) -> int:
 def _up(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.local.cloud import start
 
-    return start(state_dir, detach=args.detach, port=args.port)
+    return start(state_dir, os.environ, detach=args.detach, port=args.port)
 
 
 def _down(args: argparse.Namespace, state_dir: Path) -> int:
@@ -99,7 +99,7 @@ def _status(args: argparse.Namespace, state_dir: Path) -> int:
 def _demo(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.local.demo import demo
 
-    return demo(state_dir, photo=args.photo)
+    return demo(state_dir, os.environ, photo=args.photo)
 
 
 def _settings(args: argparse.Namespace, state_dir: Path) -> int:

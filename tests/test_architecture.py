@@ -99,7 +99,6 @@ HEAVY = ("numpy", "boto3", "botocore", "fdk", "flask", "PIL", "onnx", "onnxrunti
 # Beside the function folders: who starts processes or reads a person's settings.
 READ_THE_ENVIRONMENT = {
     "classy.cli": "the command line",
-    "classy.local.cloud": "`classy up --detach` starts itself anew with the environment that it was given",
     "graphpipe_fn.cli": "the command line",
 }
 

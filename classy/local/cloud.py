@@ -6,9 +6,8 @@ Fn and Oracle Functions are where to run this at scale; here it is one machine's
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +28,13 @@ MODEL_STORE = f"s3://{MODELS}"
 STAGES = ("downloader", "preprocessor", "vgg")
 
 
-def start(state_dir: Path, *, detach: bool = False, port: int = 0) -> int:
+def start(state_dir: Path, environ: Mapping[str, str], *, detach: bool = False, port: int = 0) -> int:
     """
     Run the local cloud, in the foreground or in the background.
 
     Args:
         state_dir: Keeps the model, the objects, the logs and the state.
+        environ: Of the process in the background.
         detach: Return once it is ready.
         port: Of the Fn-compatible endpoint; 0 for the usual one.
 
@@ -44,7 +44,7 @@ def start(state_dir: Path, *, detach: bool = False, port: int = 0) -> int:
     manifest = default_model(state_dir)
     if detach:
         command = [sys.executable, "-m", "classy.cli", "--state-dir", str(state_dir), "up", "--port", str(port)]
-        return run_detached(command, state_dir, os.environ)
+        return run_detached(command, state_dir, environ)
     root = checkout()
     settings = CloudSettings(state_dir=state_dir, agent_port=port, buckets=BUCKETS, inbox=INBOX)
     with LocalCloud(settings) as cloud:

@@ -37,11 +37,12 @@ UPLOAD_S = 60.0
 POLL_S = 0.05
 
 
-def demo(state_dir: Path, *, photo: Path | None = None) -> int:
+def demo(state_dir: Path, environ: Mapping[str, str], *, photo: Path | None = None) -> int:
     """
     Set up the local cloud where it does not run yet, and classify a photo three ways.
 
     Args:
+        environ: Of the local cloud's process.
         photo: Another picture than the espresso.
 
     Returns:
@@ -53,7 +54,7 @@ def demo(state_dir: Path, *, photo: Path | None = None) -> int:
     picture = photo or _espresso(state_dir)
     if not _running(state_dir):
         _say("starting the local cloud …")
-        if start(state_dir, detach=True):
+        if start(state_dir, environ, detach=True):
             return 1
     state = _running(state_dir)
     if state is None:
