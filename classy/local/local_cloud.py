@@ -160,7 +160,7 @@ class LocalCloud:
 
     def watch(self, stop: threading.Event) -> int:
         """
-        Keep everything running until `stop` is set.
+        Keep everything running until `stop` is set; call it in the thread of start(), with which the storage dies.
 
         Returns:
             0 when told to stop, 1 when a part ended that can't be started again.

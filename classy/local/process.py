@@ -87,12 +87,14 @@ class FunctionProcess:
                 env=environment(launch, folder),
                 start_new_session=True,
             )
-        except OSError as exc:
+        except BaseException as exc:
             output.started(None)
-            output.say(f"can't be started in {launch.folder}: {exc}")
+            output.say(f"can't be started in {launch.folder}: {exc!r}")
             output.close()
             shutil.rmtree(folder, ignore_errors=True)
-            raise fn_errors.died_at_start() from exc
+            if isinstance(exc, OSError):
+                raise fn_errors.died_at_start() from exc
+            raise
         output.started(process.pid)
         reaper.add(process.pid)
         self = cls(launch, process, folder, output, reaper)
