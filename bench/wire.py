@@ -3,10 +3,10 @@ Measure the wire format beside its peers, on the work of GraphPipe's announcemen
 
     python bench/wire.py [--rounds 7]
 
-X is the announcement's request (128×224×224×3 float32, 77 MB), Y its answer (128×7×7×512, 13 MB), small is 1×4.
-All formats take turns in every round; printed is the median of the rounds' CPU time, for X and Y as a multiple of
-a warm memcpy of the same bytes in the same round. Formats that print numbers get 2 rows of X and 16 of Y, and
-their time is multiplied. Ends with 1 where a goal is missed: X and Y each below 0.05 memcpy, small below 30 µs.
+X is the announcement's request (128×224×224×3 float32, 77 MB), Y its answer (128×7×7×512, 13 MB), small is a
+request of 1×4. All formats take turns in every round; printed is the median of the rounds' CPU time, for X and Y as a
+multiple of a warm memcpy of the same bytes in the same round. Formats that print numbers get 2 rows of X and 16 of Y,
+and their time is multiplied. Ends with 1 where a goal is missed: X and Y each below 0.05 memcpy, small below 30 µs.
 
 What it needs beside this library is installed into build/bench-wire on the first run.
 """
@@ -79,7 +79,7 @@ def measure(name: str, rounds: int, round_of: Any) -> dict[str, tuple[float, flo
     from wire_peers import PEERS, graphpipe_fn, joined
     from wire_rounds import cpu_seconds, tensor
 
-    response = name != "X"
+    response = name == "Y"
     value = tensor(name)
     target = value.copy()  # touched, so that copying into it is the cost of copying and not of fresh pages
     slice_ = np.ascontiguousarray(value[: ROWS[name]])

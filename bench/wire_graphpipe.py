@@ -2,7 +2,7 @@
 The original client (PyPI graphpipe 1.0.4), measured in a process and an environment of its own.
 
 It answers each line of its input, the name of a tensor, with one line of JSON: CPU seconds to serialise and to
-deserialise it, X as a request and all others as a response. bench/wire.py starts it.
+deserialise it, Y as a response and all others as requests. bench/wire.py starts it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def main() -> None:
     requests = {name: convert.InferReq(input_tensors=[value]) for name, value in values.items()}
     bodies = {}
     for name, value in values.items():
-        if name == "X":
+        if name != "Y":
             bodies[name] = bytes(convert.serialize_infer_request(requests[name]))
             back = convert.deserialize_request(bodies[name]).input_tensors[0]
         else:
@@ -32,12 +32,12 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         name = line.strip()
-        if name == "X":
-            ser = cpu_seconds(lambda: convert.serialize_infer_request(requests["X"]))
-            de = cpu_seconds(lambda: convert.deserialize_request(bodies["X"]))
+        if name != "Y":
+            ser = cpu_seconds(lambda name=name: convert.serialize_infer_request(requests[name]))
+            de = cpu_seconds(lambda name=name: convert.deserialize_request(bodies[name]))
         else:
-            ser = cpu_seconds(lambda name=name: convert.serialize_infer_response([values[name]], []))
-            de = cpu_seconds(lambda name=name: convert.deserialize_infer_response(bodies[name]))
+            ser = cpu_seconds(lambda: convert.serialize_infer_response([values["Y"]], []))
+            de = cpu_seconds(lambda: convert.deserialize_infer_response(bodies["Y"]))
         print(json.dumps([ser, de]), flush=True)
 
 
