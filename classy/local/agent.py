@@ -169,7 +169,7 @@ class Agent:
             await asyncio.gather(watch, return_exceptions=True)
             await gateway.stop()
             await runner.cleanup()
-            await asyncio.gather(*(pool.close() for pool in self._pools.values()), *self._closing)
+            await asyncio.gather(*(pool.close("the agent stops") for pool in self._pools.values()), *self._closing)
             await asyncio.gather(*(process.exited for process in self._processes))
             for log in self._logs.values():
                 log.close()
@@ -216,7 +216,7 @@ class Agent:
             except fn_errors.FnError:
                 launch = None
             if launch is None:
-                task = asyncio.ensure_future(self._pools.pop(fn_id).close())
+                task = asyncio.ensure_future(self._pools.pop(fn_id).close("its function was removed"))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
             elif launch != pool.launch:

@@ -87,7 +87,7 @@ class Pool:
     def release(self, process: FunctionProcess) -> None:
         """Take a process back; one that is dead or outdated is replaced when someone waits."""
         if process.launch != self.launch or self._closed:
-            process.kill("its function was changed or removed")
+            process.kill("its function was changed")
         if process.alive:
             self._lend(process)
         else:
@@ -100,8 +100,8 @@ class Pool:
         for process in list(self._idle):
             self._retire(process, "its function was changed")
 
-    async def close(self) -> None:
-        """Kill every process and refuse everyone who waits."""
+    async def close(self, why: str) -> None:
+        """Kill every process, `why` into the log, and refuse everyone who waits."""
         self._closed = True
         for task in self._starting:
             task.cancel()
@@ -111,7 +111,7 @@ class Pool:
                 turn.set_exception(fn_errors.too_busy())
         for process in list(self.live):
             self._wake(process)
-            process.kill("its function was removed, or all is being stopped")
+            process.kill(why)
         await asyncio.gather(*(process.exited for process in self.live))
         self.live.clear()
 
