@@ -5,6 +5,7 @@ What a caller asks Classy for: JSON or a picture in, sources and options out.
     {"imagelink": URL}                  as in the Lambda article
     {"image": BASE64}                   a picture inside JSON
     {"images": [URL or {"image": …}]}   several; each gets its own answer
+    GET ?url=URL or ?imagelink=URL      where HTTP leads here: a trigger, a gateway
     a picture as the body               by its Content-Type image/*, or by its first bytes
 
 with the options top_k, language and model beside any of the JSON forms.
@@ -18,9 +19,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from classy.errors import BadRequest
 from classy.labels import LANGUAGES
+from graphpipe_fn.errors import MethodNotAllowed
 from graphpipe_fn.model import Buffer
 
 SOURCE_KEYS = ("name", "imagelink", "image", "images")
@@ -96,6 +99,27 @@ def parse_json(data: bytes) -> dict[str, Any]:
         raise BadRequest(f"the body looks like JSON but can't be read ({exc}); {HOW}") from exc
     if not isinstance(value, dict):
         raise BadRequest(f"the body must be a JSON object, not a {type(value).__name__}; {HOW}")
+    return value
+
+
+def parse_query(method: str, query: str) -> dict[str, Any]:
+    """
+    Return what a GET asks for, as the JSON would say it: `?url=`, `?imagelink=`, and the options.
+
+    Raises:
+        BadRequest: a key that comes twice, or a number that is none.
+        MethodNotAllowed: neither GET nor HEAD.
+    """
+    if method not in ("GET", "HEAD"):
+        raise MethodNotAllowed(f"the method {method[:20]!r} is not known here; use GET or POST")
+    value: dict[str, Any] = {}
+    for key, text in parse_qsl(query, keep_blank_values=True):
+        name = "name" if key == "url" else key
+        if name in value:
+            raise BadRequest(f'"{key}" was given twice; give it once')
+        if name in ("image", "images"):
+            raise BadRequest(f'"{key}" belongs into a POST; a GET takes ?url=https://…')
+        value[name] = int(text) if name == "top_k" and text.isascii() and text.isdigit() else text
     return value
 
 

@@ -126,12 +126,15 @@ class Call:
         deadline_s: When the caller stops waiting, on `time.monotonic()`'s scale; None for never.
         traceparent: W3C trace context, passed on unread; "" for none.
         content_type: The body's media type as the caller gave it; never looked at for GraphPipe messages.
+        method, query: Of the HTTP request, where a platform's gateway tells; for applications, as before.
     """
 
     id: str = ""
     deadline_s: float | None = None
     traceparent: str = ""
     content_type: str = ""
+    method: str = "POST"
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from classy.asks import Ask, Options, parse_ask
+from classy.asks import Ask, Options, parse_ask, parse_query
 from classy.errors import BadRequest
+from graphpipe_fn.errors import MethodNotAllowed
 
 DEFAULTS = Options(top_k=5, language="ja")
 URL = "https://example.org/dog.jpg"
@@ -78,3 +79,36 @@ def test_what_can_not_be_understood_is_refused_with_the_remedy(body: Any, compla
         parsed(body)
     assert complaint in refused.value.message
     assert refused.value.status == 400
+
+
+QUERIES: list[Any] = [
+    ("url=https%3A%2F%2Fx%2Fa+b.jpg", {"name": "https://x/a b.jpg"}),
+    ("imagelink=https://x/a.jpg", {"imagelink": "https://x/a.jpg"}),
+    (
+        "url=https://x/&top_k=3&language=en&model=m",
+        {"name": "https://x/", "top_k": 3, "language": "en", "model": "m"},
+    ),
+    ("top_k=many", {"top_k": "many"}),
+    ("", {}),
+]
+
+
+@pytest.mark.parametrize(("query", "value"), QUERIES)
+def test_a_query_says_what_the_json_would(query: str, value: dict[str, Any]) -> None:
+    """So that one place checks both."""
+    assert parse_query("GET", query) == value
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "error"),
+    [
+        ("GET", "url=a&url=b", BadRequest),
+        ("GET", "url=a&name=b", BadRequest),
+        ("GET", "image=abc", BadRequest),
+        ("DELETE", "url=a", MethodNotAllowed),
+    ],
+)
+def test_a_query_that_says_too_much_is_refused(method: str, query: str, error: type[Exception]) -> None:
+    """One picture, once, by GET."""
+    with pytest.raises(error):
+        parse_query(method, query)

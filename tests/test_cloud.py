@@ -195,6 +195,31 @@ def test_an_event_that_can_not_be_dealt_with_now_is_no_success(cloud: Cloud) -> 
     assert (status, answer) == (502, {"message": "function failed"})
 
 
+def through_the_trigger(
+    cloud: Cloud, query: str = "", body: bytes | None = None, method: str = "GET"
+) -> tuple[int, Any]:
+    url = f"{cloud.agent_url}/t/classy-fn/classify{query}"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.load(refused)
+
+
+def test_the_trigger_takes_gets_and_posts_with_true_statuses(cloud: Cloud, photos: dict[str, str]) -> None:
+    """`?url=`, the article's `?imagelink=`, JSON: the same answer; a refusal has its own status."""
+    for key in ("url", "imagelink"):
+        status, answer = through_the_trigger(cloud, f"?{key}={quote(photos['coffee.png'])}&top_k=2&language=en")
+        assert (status, answer["label"]["en"], len(answer["top_k"])) == (200, "espresso", 2)
+    ask = json.dumps({"name": photos["coffee.png"]}).encode()
+    assert through_the_trigger(cloud, body=ask, method="POST")[0] == 200
+    status, answer = through_the_trigger(cloud, f"?url={quote(photos['missing.png'])}")
+    assert (status, answer["error"]["code"]) == (424, 42413)
+    assert through_the_trigger(cloud)[0] == 400
+    assert through_the_trigger(cloud, method="DELETE")[0] == 405
+
+
 REFUSED: list[Any] = [
     pytest.param(b"", 40011, "the body is empty", id="empty body"),
     pytest.param(b'{"nmae": "x"}', 40011, "unknown key 'nmae'", id="a typing mistake"),

@@ -8,4 +8,5 @@ from graphpipe_fn.adapters.fn import handler as fn_handler
 from graphpipe_fn.server import answerer
 
 settings = Settings.from_env(os.environ)
-handler = fn_handler(answerer(served(downloader(settings), settings), name="downloader"))
+model = served(downloader(settings), settings)
+handler = fn_handler(answerer(model, name="downloader"), metadata=model.metadata)

@@ -2,10 +2,11 @@
 
 import os
 
-from classy.pipeline import vgg, served
+from classy.pipeline import served, vgg
 from classy.settings import Settings
 from graphpipe_fn.adapters.fn import handler as fn_handler
 from graphpipe_fn.server import answerer
 
 settings = Settings.from_env(os.environ)
-handler = fn_handler(answerer(served(vgg(settings), settings), name="vgg"))
+model = served(vgg(settings), settings)
+handler = fn_handler(answerer(model, name="vgg"), metadata=model.metadata)

@@ -14,11 +14,14 @@ import io
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from graphpipe_fn.adapters.endpoints import Endpoints
 from graphpipe_fn.errors import TimedOut, TooLarge
 from graphpipe_fn.headers import STATUS_HEADER, call_of, parse_deadline, reply_headers
-from graphpipe_fn.messages import Call
+from graphpipe_fn.messages import Call, Metadata
 from graphpipe_fn.model import Answer, Buffer, Reply
 from graphpipe_fn.server import error_reply
 
@@ -30,13 +33,19 @@ BODY_MAX = 128 << 20  # Oracle Functions refuse 6 MB themselves; the announcemen
 
 
 def handler(
-    answer: Answer, *, limit_bytes: int = BODY_MAX, log_level: int | None = logging.INFO
+    answer: Answer,
+    *,
+    metadata: Callable[[], Metadata] | None = None,
+    limit_bytes: int = BODY_MAX,
+    log_level: int | None = logging.INFO,
 ) -> Callable[..., Awaitable[Response]]:
     """
     Return what `fdk func.py handler` calls.
 
     Args:
-        answer: `server.answerer(model)`, or anything of that type.
+        answer: `server.answerer(model)`, or anything of that type. Without `metadata` it gets the requests that
+            come through an HTTP trigger with every method, named in the call.
+        metadata: The model's, for GETs through an HTTP trigger (a trigger is one path, so that path is "/").
         limit_bytes: The largest body that is read.
         log_level: Given to the root logger, which the FDK sets to DEBUG: then each library's debug lines would go
             to the function's log. None leaves it alone.
@@ -44,15 +53,21 @@ def handler(
     if log_level is not None:
         logging.getLogger().setLevel(log_level)
 
+    served = answer if metadata is None else _by_method(Endpoints(answer, metadata))
+
     async def handle(ctx: InvokeContext, data: io.BytesIO | None = None) -> Response:
         call = _call(ctx)
         body = b"" if data is None else data.getvalue()  # getbuffer() would copy what the FDK still holds
         if len(body) > limit_bytes:
             why = TooLarge(f"the body has {len(body):,} bytes; the limit is {limit_bytes:,}; send a smaller batch")
             return _response(ctx, error_reply(why, call))
-        return _response(ctx, await _answered(answer, body, call))
+        return _response(ctx, await _answered(served, body, call))
 
     return handle
+
+
+def _by_method(endpoints: Endpoints) -> Answer:
+    return lambda body, call: endpoints.reply(call.method, "/", lambda: body, call)
 
 
 async def _answered(answer: Answer, body: Buffer, call: Call) -> Reply:
@@ -71,7 +86,14 @@ def _call(ctx: Any) -> Call:
     headers = {name: value if isinstance(value, str) else value[-1] for name, value in ctx.Headers().items()}
     call = call_of(headers, call_id=ctx.CallID() or "")
     # Not the deadline among the headers: a trigger's caller could have sent it. The platform's counts.
-    return Call(call.id, parse_deadline(ctx.Deadline()), call.traceparent, call.content_type)
+    # Of a trigger's request the platform tells the method and the URL; a direct invoke is always a POST.
+    trigger = headers.get("fn-intent") == "httprequest"
+    return replace(
+        call,
+        deadline_s=parse_deadline(ctx.Deadline()),
+        method=headers.get("fn-http-method", "POST").upper() if trigger else "POST",
+        query=urlsplit(headers.get("fn-http-request-url", "")).query if trigger else "",
+    )
 
 
 def _response(ctx: Any, reply: Reply) -> Response:
