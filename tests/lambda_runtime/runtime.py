@@ -101,7 +101,7 @@ class LambdaRuntime:
         self.log = folder / "log"
         self.starts = 0
         self.environment: Environment | None = None
-        self._busy = threading.Lock()
+        self._turn = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.runtime = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -110,6 +110,11 @@ class LambdaRuntime:
     def url(self) -> str:
         """Return what an SDK takes for Lambda's endpoint."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def busy(self) -> bool:
+        """Return whether a call is under way."""
+        return self._turn.locked()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -135,14 +140,14 @@ class LambdaRuntime:
             json.loads(payload)
         except ValueError as exc:
             return _service_error(400, "InvalidRequestContentException", f"Could not parse request body: {exc}")
-        if not self._busy.acquire(blocking=False):
+        if not self._turn.acquire(blocking=False):
             answer = _service_error(429, "TooManyRequestsException", "Rate Exceeded.")
             answer.headers["Retry-After"] = "1"
             return answer
         try:
             return self._run(payload)
         finally:
-            self._busy.release()
+            self._turn.release()
 
     def next_work(self) -> Work | None:
         """Hand out the next call; None for a process that is to end."""
@@ -175,6 +180,7 @@ class LambdaRuntime:
             if what == "error":
                 return _function_error(call_id, body)
             if len(body) > ANSWER_MAX:
+                environment.end()  # the runtime client ends itself when its answer is refused, a moment later
                 message = f"Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
                 return _died(call_id, "Function.ResponseSizeTooLarge", message)
             return Answer(200, body, {"X-Amz-Executed-Version": "$LATEST", "X-Amzn-RequestId": call_id})
