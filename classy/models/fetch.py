@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from classy.errors import DiskFull, ModelSpoilt, SourceNotFound, StorageFailed
 from classy.models.files import described
@@ -108,12 +108,6 @@ def _identity(manifest: Manifest) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
 
-class _Target(Protocol):
-    def write(self, data: bytes, start: int) -> None: ...
-
-    def read(self, start: int, length: int) -> bytes | memoryview: ...
-
-
 class _Memory:
     def __init__(self, size: int) -> None:
         # Pages come into being as they are written; a bytearray would first be filled with zeros.
@@ -154,12 +148,15 @@ class _Part:
         return os.pread(self._fd, length, start)
 
     def keep(self) -> None:
-        os.fsync(self._fd)
+        # Without fsync, which takes as long as all the rest: after a power cut the hash at reuse finds what is lost.
         self._part.replace(self._path)
 
     def close(self) -> None:
         self._part.unlink(missing_ok=True)  # gone already if kept
         os.close(self._fd)
+
+
+_Target: TypeAlias = _Memory | _Part
 
 
 def _reserve(fd: int, size: int) -> None:
