@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from classy import answers
-from classy.asks import Ask, Options, ask_of, parse_ask, parse_json
+from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query
 from classy.errors import (
     BadRequest,
     PictureTooCostly,
@@ -110,7 +110,9 @@ class Classy:
 
     def _answered(self, body: bytes, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         limit = self._settings.limit_rows
-        if body.lstrip().startswith(b"{") and not call.content_type.lower().startswith("image/"):
+        if call.method != "POST":
+            ask = ask_of(parse_query(call.method, call.query), defaults=self._defaults, limit_rows=limit)
+        elif body.lstrip().startswith(b"{") and not call.content_type.lower().startswith("image/"):
             value = parse_json(body)
             if is_event(value):
                 return self._uploads(value, call)
