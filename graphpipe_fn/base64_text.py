@@ -13,6 +13,11 @@ def decoded_length(text: str) -> int:
     return len(text) // 4 * 3 - text[-2:].count("=")
 
 
+def encoded_length(length: int) -> int:
+    """Return how many characters so many bytes take."""
+    return (length + 2) // 3 * 4
+
+
 def decode_base64(text: str) -> bytes:
     """
     Return the bytes.

@@ -208,7 +208,7 @@ def test_every_error_that_invoke_knows_is_translated(
     assert name in error.message
     assert "'vgg' in us-east-1" in error.message
     assert SECRET not in error.message
-    assert f"{status} {name}: arn of {SECRET}" in caplog.text
+    assert f"{status} {name}: 'arn of {SECRET}'" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -277,6 +277,11 @@ def test_a_throttled_call_is_made_again_when_lambda_says() -> None:
             "the function 'vgg' failed with an error instead of answering; its log tells why (request 8476)",
         ),
         (
+            response(b'{"errorType": "<b>\\nbold"}', headers="X-Amz-Function-Error: Unhandled\r\n"),
+            TransportFailed,
+            "the function 'vgg' failed with an error instead of answering; its log tells why",
+        ),
+        (
             response(
                 b'{"errorMessage": "2026-01-01T00:00:00Z 8476 Task timed out after 3.00 seconds"}',
                 headers="X-Amz-Function-Error: Unhandled\r\n",
@@ -285,7 +290,15 @@ def test_a_throttled_call_is_made_again_when_lambda_says() -> None:
             "the function 'vgg' ran into its own timeout",
         ),
     ],
-    ids=["foreign", "null", "cut", "no HTTP", "error without JSON", "timeout without type"],
+    ids=[
+        "foreign",
+        "null",
+        "cut",
+        "no HTTP",
+        "error without JSON",
+        "error with foreign text",
+        "timeout without type",
+    ],
 )
 def test_what_is_no_answer_is_a_failure(answer: bytes, kind: type[GraphPipeError], words: str) -> None:
     """A function that answers otherwise, or a server that is none of Amazon's, is named as such."""
@@ -305,6 +318,8 @@ def test_a_request_is_measured_before_it_is_sent() -> None:
             TooLarge, match=r"the request takes 6,29\d,\d\d\d bytes as Lambda's payload .* fewer rows"
         ):
             transport([bytes(fits + 1)], call)
+        with pytest.raises(TooLarge, match=r"the request takes 133,333,33\d bytes"):
+            transport([bytes(100_000_000)], call)
         assert runtime.starts == 0
         with pytest.raises(TransportFailed, match="no HTTP answer"):  # it was sent, and answered
             transport([bytes(fits - 1), b"\x00"], call)

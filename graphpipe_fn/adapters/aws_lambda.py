@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graphpipe_fn.adapters.endpoints import Endpoints, text_reply
-from graphpipe_fn.base64_text import decode_base64, decoded_length, encode_base64
+from graphpipe_fn.base64_text import decode_base64, decoded_length, encode_base64, encoded_length
 from graphpipe_fn.errors import MalformedMessage, TooLarge
 from graphpipe_fn.headers import call_of, reply_headers
 from graphpipe_fn.messages import Call, Metadata
@@ -166,7 +166,7 @@ def _answer(reply: Reply, call: Call, *, with_body: bool, limit_bytes: int) -> d
     answer = {"statusCode": reply.status, "headers": headers, "isBase64Encoded": encoded, "body": ""}
     if not with_body:
         return answer
-    length = len(json.dumps(answer)) + (reply.length + 2) // 3 * 4
+    length = len(json.dumps(answer)) + encoded_length(reply.length)
     if encoded and length <= limit_bytes:
         answer["body"] = encode_base64(reply.buffers).decode("ascii")
     elif not encoded:

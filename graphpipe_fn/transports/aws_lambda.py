@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from graphpipe_fn.base64_text import encoded_length
 from graphpipe_fn.errors import (
     BadConfig,
     Busy,
@@ -125,8 +126,11 @@ class LambdaTransport:
             TransportFailed: the function died or answered no HTTP answer, or Lambda can't be reached.
             BadConfig: no credentials, or no region.
         """
-        payload = encode_event(buffers, call)
-        size = sum(len(part) for part in payload)
+        payload: list[bytes] = []
+        size = encoded_length(sum(memoryview(buffer).nbytes for buffer in buffers))
+        if size <= PAYLOAD_MAX:
+            payload = encode_event(buffers, call)
+            size = sum(map(len, payload))
         if size > PAYLOAD_MAX:
             raise TooLarge(
                 f"the request takes {size:,} bytes as Lambda's payload (base64 and headers included); the limit is "
@@ -182,10 +186,9 @@ class LambdaTransport:
         told = json_object(response.body)
         error = _service_error(response, told)
         where = f"{self._function!r} in {self._found[0].region if self._found else 'AWS'}"
-        # Names accounts and roles; a caller's caller may read our message, but not this.
-        _log.warning(
-            "lambda %s: %d %s: %s", where, response.status, error, told.get("message") or told.get("Message")
-        )
+        # AWS's text names accounts and roles; a caller's caller may read our message, but not that.
+        text = told.get("message") or told.get("Message")
+        _log.warning("lambda %s: %d %s: %.2000r", where, response.status, error, text)
         if error in _BUSY or response.status == 429:
             after_s = parse_retry_after(response.headers.get("retry-after", ""))
             return Busy(f"the function {where} has as many calls as it may ({error})", retry_after_s=after_s)
@@ -211,8 +214,8 @@ class LambdaTransport:
     def _failure(self, response: Response) -> GraphPipeError:
         """Translate a function's own failure: its text is for its log, not for callers."""
         told = json_object(response.body)
-        kind, message = str(told.get("errorType") or "")[:100], str(told.get("errorMessage") or "")
-        _log.error("lambda %s failed: %s: %s", self._function, kind, message[:2000])
+        kind, message = str(told.get("errorType") or ""), str(told.get("errorMessage") or "")
+        _log.error("lambda %s failed: %.100r: %.2000r", self._function, kind, message)
         if kind == "Sandbox.Timedout" or re.search(r"Task timed out after [0-9.]+ seconds", message):
             return TimedOut(
                 f"the function {self._function!r} ran into its own timeout; allow it more time or more memory"
@@ -221,9 +224,10 @@ class LambdaTransport:
             return TooLarge(
                 f"the answer of {self._function!r} is over Lambda's limit of 6 MB; send fewer rows at once"
             )
+        kind = kind if re.fullmatch(r"[A-Za-z0-9_.]{1,100}", kind) else "an error"
         request = response.headers.get("x-amzn-requestid", "")
         return TransportFailed(
-            f"the function {self._function!r} failed with {kind or 'an error'} instead of answering; "
+            f"the function {self._function!r} failed with {kind} instead of answering; "
             f"its log tells why{f' (request {request[:80]})' if request else ''}"
         )
 
