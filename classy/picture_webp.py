@@ -22,7 +22,7 @@ _SAVE = "save it as a WebP again"
 
 # CPU time and memory of libwebp 1.6 under Pillow 13, measured on one core of an AMD EPYC (bench/pictures.py --costs)
 _BYTE_S = 40e-9
-_PX_S = 60e-9
+_PX_S = 40e-9
 _PX_BYTES = 16  # two canvases of 4 bytes, a copy, and Pillow's picture
 
 

@@ -122,9 +122,13 @@ def _asked(task: bytes, most_bytes: int, wait_s: float) -> tuple[bytes, bytes, i
 
 def _roots() -> list[str]:
     """Return the folders that the child needs to import from: the child reads no site-packages of its own accord."""
-    modules = ("classy", "graphpipe_fn", "PIL")
-    found = [os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules[m].__file__)))) for m in modules]
-    return list(dict.fromkeys(found))
+    import PIL
+
+    import classy
+    import graphpipe_fn
+
+    files = [str(package.__file__) for package in (classy, graphpipe_fn, PIL)]
+    return list(dict.fromkeys(os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in files))
 
 
 def _answer_bytes(spec: InputSpec) -> int:
@@ -181,6 +185,7 @@ def _confine(limits: PictureLimits) -> None:
         import resource
     except ImportError:  # Windows; there the caller's timer is the only limit
         return
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # a caller that ignores it would have it ignored here
     most_s = math.ceil(limits.budget_s(limits.px)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))
     for nothing in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):

@@ -316,6 +316,10 @@ def tiffs() -> Iterator[Odd]:
         320: (3, (colours.T * 257).ravel().tolist()),
     }
     yield Odd("tiff-palette", writers.tiff([numbers.astype(np.uint8).tobytes()], tags), colours[numbers])
+    tags = {**base, 262: (3, [6]), 530: (3, [1, 1])}
+    yield Odd("tiff-ycbcr", writers.tiff([_ycbcr(ramp)], tags), ramp, 2)
+    tags[259] = (3, [8])
+    yield Odd("tiff-ycbcr-deflate", writers.tiff([zlib.compress(_ycbcr(ramp))], tags), ramp, 2)
     four = smooth(13, 19, 4)
     part = four / 255
     base = {256: (3, [19]), 257: (3, [13]), 258: (3, [8] * 4), 277: (3, [4])}
@@ -343,6 +347,12 @@ def tiffs() -> Iterator[Odd]:
     itself = tiff_rgb(ramp)
     loop = tiff_rgb(ramp, next_ifd=struct.unpack_from("<L", itself, 4)[0])
     yield Odd("tiff-directory-loop", loop, ramp)
+
+
+def _ycbcr(ramp: np.ndarray) -> bytes:
+    y = ramp @ np.array([0.299, 0.587, 0.114])
+    planes = [y, (ramp[..., 2] - y) * 0.564 + 128, (ramp[..., 0] - y) * 0.713 + 128]
+    return np.stack(planes, axis=-1).round().clip(0, 255).astype(np.uint8).tobytes()
 
 
 def _bilevel() -> Image.Image:
