@@ -37,6 +37,7 @@ from graphpipe_fn.messages import (
 from graphpipe_fn.model import Model
 from graphpipe_fn.rows import ERRORS, decode_row_errors, encode_row_errors, join_rows, put_rows, row_count, take_rows
 
+UNFIT = 422  # the status of tensors that a model can't take
 _DEFAULTS = "\0"  # stands for "the model's default outputs, all of them" where names stand; no name looks like it
 
 _Row: TypeAlias = "tuple[Tensor, ...]"
@@ -99,7 +100,12 @@ class Cached:
             outcomes |= self._kept(led, asked)
             unknown = [key for key in led if key not in outcomes]
             if unknown:
-                response = self._model.infer(asked.only(unknown))
+                try:
+                    response = self._model.infer(asked.only(unknown))
+                except GraphPipeError as exc:
+                    if exc.status != UNFIT or len(unknown) == len(asked.keys):
+                        raise
+                    return self._model.infer(request)  # perhaps it takes batches of one size only
                 outcomes |= asked.outcomes(response, unknown)
                 if len(unknown) == len(asked.keys):  # all rows, in order: the answer is whole already
                     return response

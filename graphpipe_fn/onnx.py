@@ -272,12 +272,14 @@ class OnnxModel:
         if isinstance(self._graph, bytes):
             return self._with(self._graph, names)
         try:
-            with open(self._graph, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-                return self._with(view, names)
+            with open(self._graph, "rb") as file:
+                # Not closed: an exception may hold views of it, which would make closing fail.
+                view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except OSError as exc:
             raise BadModel(f"the model's file can't be read any more ({exc.strerror}); put it back") from exc
+        return self._with(view, names)
 
-    def _with(self, graph: Any, names: Sequence[str]) -> bytes:
+    def _with(self, graph: Buffer, names: Sequence[str]) -> bytes:
         if self._inner_names is None:
             self._inner_names = frozenset(node_outputs(graph))
         for name in names:

@@ -28,6 +28,9 @@ from contract_model import ContractModel
 from lambda_runtime.road import lambda_road
 
 from graphpipe_fn.adapters import wsgi
+from graphpipe_fn.adapters.endpoints import Endpoints
+from graphpipe_fn.adapters.http import HttpServer, Listen
+from graphpipe_fn.adapters.http_connection import HttpLimits
 from graphpipe_fn.headers import reply_of
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Buffer, Reply, Transport
@@ -262,9 +265,19 @@ def _fn_by_name() -> Iterator[Transport]:
         yield client.transport
 
 
+@contextmanager
+def _http_server() -> Iterator[Transport]:
+    model = ContractModel()
+    site = Endpoints(answerer(model, name=NAME), model.metadata)
+    limits = HttpLimits(body_bytes=1_000_000)
+    with HttpServer(site, Listen(port=0), limits=limits) as server, connect(server.uri) as client:
+        yield client.transport
+
+
 ROADS: dict[str, Callable[[], AbstractContextManager[Transport]]] = {
     "reply": _in_process,
     "local": _local,
+    "http": _http_server,
     "http-wsgiref": _wsgi_road(wsgiref_server),
     "http-waitress": _wsgi_road(waitress_server),
     "fn-agent": _fn,

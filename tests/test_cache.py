@@ -33,7 +33,7 @@ from graphpipe_fn.messages import (
 from graphpipe_fn.rows import ERRORS, decode_row_errors
 from graphpipe_fn.stores import ENTRY_BYTES, MemoryStore
 
-LIMIT = 4 << 20
+LIMIT = 1 << 20
 
 
 @dataclass
@@ -291,6 +291,28 @@ def test_models_without_independent_rows_are_asked_whole() -> None:
         assert shape_of(padded.infer(InferRequest((batch[:count],))).outputs[0]) == (count, count)
 
 
+class FourRows(Rows):
+    """Take batches of four rows only, as graphs with a fixed batch do."""
+
+    def infer(self, request: InferRequest) -> InferResponse:
+        if shape_of(request.inputs[0])[0] != 4:
+            raise BadTensor("four rows, please")
+        return super().infer(request)
+
+
+def test_models_of_one_batch_size_are_asked_whole() -> None:
+    """A batch of which some rows are known is asked for as it is where the model takes no smaller one."""
+    model = FourRows()
+    cached = Cached(model, MemoryStore(limit_bytes=LIMIT), model_id="m")
+    batch = np.arange(21, dtype="f4").reshape(7, 3)
+    for start in (0, 3, 3, 0):
+        rows = batch[start : start + 4]
+        assert same((rows, np.full(4, 3)), cached.infer(InferRequest((rows,))).outputs)
+    assert model.asked == [4, 4, 4]
+    with pytest.raises(BadTensor):
+        cached.infer(InferRequest((batch[:5],)))
+
+
 @pytest.mark.parametrize(
     "inputs",
     [(np.array(1.0),), (np.ones((2, 2)), np.ones((3, 2))), (np.ones((0, 2)),), ()],
@@ -418,7 +440,7 @@ def test_a_spoilt_file_begins_anew(tmp_path: Path, cut: str, caplog: pytest.LogC
 
 
 def _fill(folder: Path, worker: int) -> int:
-    store = LmdbStore(folder, limit_bytes=LIMIT)
+    store = LmdbStore(folder, limit_bytes=4 * LIMIT)
     wrong = 0
     for number in range(150):
         store.put([(key_of(1000 * worker + number), b"%d" % number * 500)])

@@ -1,0 +1,1 @@
+"""The commands of graphpipe-fn; each module has add_arguments() and run()."""
