@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         "for one machine; at scale run them on Fn, Oracle Functions or AWS Lambda.",
     )
     add.add_argument("--detach", action="store_true", help="return once all is ready; `classy down` stops it")
-    add.add_argument("--port", type=int, default=0, help="port of the endpoint (default: 8080, or a free one)")
+    add.add_argument("--port", type=int, default=0, help="port of the endpoint (default: 18080, or a free one)")
     add.set_defaults(run=_up)
     commands.add_parser("down", help="stop what `classy up` started").set_defaults(run=_down)
     commands.add_parser("status", help="say what runs, and where").set_defaults(run=_status)

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 import classy.errors
+import classy.local.functions
+import classy.local.ports
+import classy.local.state
 import graphpipe_fn.errors
 from graphpipe_fn.errors import GraphPipeError, RemoteError, status_of
 
 PAGE = (Path(__file__).parent.parent / "docs" / "errors.md").read_text()
 KINDS = [
     kind
-    for module in (graphpipe_fn.errors, classy.errors)
+    for module in (graphpipe_fn.errors, classy.errors, classy.local.functions, classy.local.ports, classy.local.state)
     for kind in vars(module).values()
     if isinstance(kind, type)
     and issubclass(kind, GraphPipeError)
