@@ -612,6 +612,6 @@ def run(parallel: int = 12) -> Iterator[Result]:
 if __name__ == "__main__":
     collected = [vars(result) for result in run()]
     # Not getrusage's: that begins with what the process that started this one had at that moment.
-    status = Path("/proc/self/status").read_text()
+    status = pathlib.Path("/proc/self/status").read_text()
     peak_bytes = int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) * 1024
     json.dump({"results": collected, "peak_bytes": peak_bytes}, sys.stdout, indent=1)
