@@ -31,7 +31,7 @@ from graphpipe_fn.messages import (
 )
 from graphpipe_fn.onnx import Engine, OnnxModel
 from graphpipe_fn.onnx_file import external_files
-from graphpipe_fn.rows import ERRORS, encode_row_errors, error_of, put_rows
+from graphpipe_fn.rows import ABOUT, ERRORS, encode_row_errors, error_of, put_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,8 +49,8 @@ class Classifier:
     """
     Answer which class each row of a batch is.
 
-    Outputs: "probabilities" (the default), "errors" (see graphpipe_fn.rows), "model" (NAME@VERSION per row), and
-    any value that the graph computes, by its name.
+    Outputs: "probabilities" (the default), "errors" and "about" (see graphpipe_fn.rows; it has nothing to say in the
+    latter), "model" (NAME@VERSION per row), and any value that the graph computes, by its name.
 
     Args:
         fetched: The model's files, already checked.
@@ -91,6 +91,7 @@ class Classifier:
                 IOMetadata(PROBABILITIES, "of each class", (-1, manifest.output.classes), DType.FLOAT32),
                 IOMetadata(ERRORS, "why a row failed, empty where it did not", (-1,), DType.STRING),
                 IOMetadata(MODEL, "NAME@VERSION that answered", (-1,), DType.STRING),
+                IOMetadata(ABOUT, "empty", (-1,), DType.STRING),
             ),
         )
 
@@ -121,7 +122,7 @@ class Classifier:
 
         failed = _not_finite(batch)
         good = [row for row in range(count) if row not in failed]
-        own = (PROBABILITIES, ERRORS, MODEL)
+        own = (PROBABILITIES, ERRORS, MODEL, ABOUT)
         inner = [name for name in dict.fromkeys(bound.outputs) if name not in own]
         outputs: dict[str, Tensor] = {}
         if good:
@@ -141,6 +142,7 @@ class Classifier:
             [error_of(failed[row]) if row in failed else None for row in range(count)]
         )
         outputs[MODEL] = strings([self._manifest.ref] * count)
+        outputs[ABOUT] = strings([""] * count)
         nothing = StringTensor((), (0,))  # what the graph's own values look like nobody knows without a run
         return InferResponse(tuple(outputs.get(name, nothing) for name in bound.outputs))
 

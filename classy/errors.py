@@ -14,6 +14,7 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
     ├── SourceNotFound       42413    it says that there is no such file; or there is no such object
     ├── StorageFailed        50211    the object storage can't be reached or refuses us
     ├── UploadDelayed        50212    an upload can't be classified now: its event must come again
+    ├── RecordsFailed        50213    the record store can't be reached, is full, or refuses us
     ├── ModelMissing         50311    no such model is published
     ├── ModelSpoilt          50312    a model's files are not what its manifest says
     └── DiskFull             50711    no room for the model
@@ -98,6 +99,12 @@ class UploadDelayed(GraphPipeError):
     """
 
     code = 50212
+
+
+class RecordsFailed(GraphPipeError):
+    """The record store can't be reached, is full, or refuses us."""
+
+    code = 50213
 
 
 class ModelMissing(GraphPipeError):

@@ -22,8 +22,9 @@ from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.messages import Call, Error, InferRequest, StringTensor, Tensor, Timing, strings
 from graphpipe_fn.model import Model
 from graphpipe_fn.routed import Routed, encode_config
-from graphpipe_fn.rows import ERRORS, decode_row_errors, raised
+from graphpipe_fn.rows import ABOUT, ERRORS, decode_about, decode_row_errors, raised
 from graphpipe_fn.transports import connect
+from graphpipe_fn.transports.aws_access import AwsAccess
 
 if TYPE_CHECKING:
     from classy.models.store import ModelStore
@@ -114,6 +115,7 @@ def downloader(settings: Settings) -> Model:
 
 def preprocessor(settings: Settings, manifests: Manifests | None = None) -> Model:
     """Return the Preprocessor stage."""
+    from classy.exif import about_line
     from classy.images import PictureLimits, classifier_inputs
     from classy.stages import Preprocessor
 
@@ -122,7 +124,9 @@ def preprocessor(settings: Settings, manifests: Manifests | None = None) -> Mode
     def decode(pictures: Sequence[bytes], spec: InputSpec, *, deadline_s: float | None) -> Sequence[Any]:
         return classifier_inputs(pictures, spec, limits=limits, exact=settings.exact_jpeg, deadline_s=deadline_s)
 
-    return Preprocessor((manifests or Manifests(settings)).spec, decode, limit_rows=settings.limit_rows)
+    return Preprocessor(
+        (manifests or Manifests(settings)).spec, decode, about=about_line, limit_rows=settings.limit_rows
+    )
 
 
 def vgg(settings: Settings, manifests: Manifests | None = None) -> Model:
@@ -142,11 +146,23 @@ def vgg(settings: Settings, manifests: Manifests | None = None) -> Model:
     return Classifiers(load, default=settings.model)
 
 
+def peer(uri: str, settings: Settings) -> Client:
+    """Return the stage behind a URI; nothing is sent yet."""
+    access = AwsAccess(
+        region=settings.s3_region,
+        access_key_id=settings.s3_access_key_id,
+        secret_access_key=settings.s3_secret_access_key,
+        session_token=settings.s3_session_token,
+        endpoint_url=settings.s3_endpoint,
+    )
+    return connect(uri, timeout_s=settings.hop_timeout_s, aws=access)
+
+
 def served(stage: Model, settings: Settings) -> Model:
     """Return a stage as its function serves it: with whatever follows it by setting or by the request's route."""
     return Routed(
         stage,
-        connect=lambda uri: connect(uri, timeout_s=settings.hop_timeout_s),
+        connect=lambda uri: peer(uri, settings),
         default=settings.next_hop,
         allowed=settings.allowed_hops,
     )
@@ -160,11 +176,13 @@ class Classified:
     Args:
         rows: Per picture its probabilities, float32 (classes,), or its error.
         models: Per picture NAME@VERSION of the model that answered, "" where none did.
+        about: Per picture what the stages said of it, lines of JSON; "" where nobody was asked.
         timings: Of every hop.
     """
 
     rows: tuple[Any, ...]
     models: tuple[str, ...]
+    about: tuple[str, ...]
     timings: tuple[Timing, ...]
 
 
@@ -172,19 +190,20 @@ class Pipeline:
     """
     All stages as one, in the topology that the settings ask for.
 
-    The answer is the same whichever it is; only who calls whom differs.
+    The answer is the same whichever it is; only who calls whom differs. Where records are kept, the stages are asked
+    what they know about each picture as well.
     """
 
     def __init__(self, settings: Settings, manifests: Manifests) -> None:
         remote = ("downloader", "preprocessor", "vgg")
         self._clients: tuple[Client, ...] = ()
+        self._outputs = ("", ERRORS, "model", *((ABOUT,) if settings.records else ()))
         stages: Sequence[Model]
         if settings.topology == "in-process":
             stages = (downloader(settings), preprocessor(settings, manifests), vgg(settings, manifests))
         else:
             settings.require(*remote)
-            timeout_s = settings.hop_timeout_s
-            stages = self._clients = tuple(connect(getattr(settings, name), timeout_s=timeout_s) for name in remote)
+            stages = self._clients = tuple(peer(getattr(settings, name), settings) for name in remote)
         self._hops: tuple[tuple[str, ...] | None, tuple[str, ...] | None]
         if settings.topology in ("in-process", "caller-led"):
             self._urls, self._pictures = Chain(*stages), Chain(*stages[1:])
@@ -211,6 +230,7 @@ class Pipeline:
         """
         rows: list[Any] = [None] * len(sources)
         models = [""] * len(sources)
+        about = [""] * len(sources)
         timings: list[Timing] = []
         for kind, stage, hops in ((str, self._urls, self._hops[0]), (bytes, self._pictures, self._hops[1])):
             places = [place for place, source in enumerate(sources) if isinstance(source, kind)]
@@ -219,17 +239,18 @@ class Pipeline:
             response = stage.infer(
                 InferRequest(
                     (strings([sources[place] for place in places]),),
-                    output_names=("", ERRORS, "model"),
+                    output_names=self._outputs,
                     config=encode_config(hops, model=model),
                     call=call,
                 )
             )
-            probabilities, errors, refs = response.outputs
+            probabilities, errors, refs, *said = response.outputs
             timings += response.timings
-            for row, (place, error) in enumerate(zip(places, decode_row_errors(errors), strict=True)):
+            lines = decode_about(said[0]) if said else [""] * len(places)
+            for row, (place, error, line) in enumerate(zip(places, decode_row_errors(errors), lines, strict=True)):
                 rows[place] = probabilities[row] if error is None else raised(error)
-                models[place] = _text(refs, row)
-        return Classified(tuple(rows), tuple(models), tuple(timings))
+                models[place], about[place] = _text(refs, row), line
+        return Classified(tuple(rows), tuple(models), tuple(about), tuple(timings))
 
 
 def _text(tensor: Tensor, row: int) -> str:

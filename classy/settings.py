@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 Topology = Literal["in-process", "caller-led", "server-led", "hybrid"]
+Places = Literal["off", "coarse", "exact"]
 
 
 class BadSetting(ValueError):
@@ -59,6 +60,12 @@ def _flag(text: str) -> bool:
     return text.lower() in ("1", "true")
 
 
+def _records(text: str) -> str:
+    if not text.startswith("sqlite:////"):
+        raise ValueError("sqlite:////FOLDER/records.db, an absolute path")
+    return text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the functions and the command line can be told; see each field's `meaning`."""
@@ -96,6 +103,15 @@ class Settings:
     language: str = _setting("CLASSY_LANGUAGE", "ja", _choice("en", "ja"), "language of an answer's Message")
     top_k: int = _setting("CLASSY_TOP_K", 5, _number(int, 1), "labels in an answer")
     results: str = _setting("CLASSY_RESULTS", "", str, "where uploads' results are written: s3://BUCKET[/PREFIX]")
+
+    records: str = _setting(
+        "CLASSY_RECORDS", "", _records,
+        "where every classification is recorded: sqlite:////FOLDER/records.db; empty for nowhere", secret=True,
+    )  # fmt: skip
+    places: Places = _setting(
+        "CLASSY_PLACES", "coarse", _choice(*get_args(Places)),
+        "what records keep of the place in a picture's EXIF: nothing, a point of a 0.1° grid, or all of it",
+    )  # fmt: skip
 
     download_timeout_s: float = _setting(
         "CLASSY_DOWNLOAD_TIMEOUT", 20.0, _number(float, 0.1), "for one download with all its redirects, in seconds"

@@ -30,10 +30,11 @@ from graphpipe_fn.messages import (
 )
 from graphpipe_fn.model import Model
 from graphpipe_fn.routed import parse_config
-from graphpipe_fn.rows import ERRORS, rows_response
+from graphpipe_fn.rows import ABOUT, ERRORS, rows_response
 
 SERVER = "classy"
 _ERRORS_OUT = IOMetadata(ERRORS, "why a row failed, empty where it did not", (-1,), DType.STRING)
+_ABOUT_OUT = IOMetadata(ABOUT, "what this stage knows of a row beside its result, as JSON", (-1,), DType.STRING)
 
 # Without the batch's shape, which is the model's: infer() must not ask for a model that the request doesn't name.
 _PREPROCESSOR = Metadata(
@@ -42,7 +43,7 @@ _PREPROCESSOR = Metadata(
     server=SERVER,
     description="Decodes pictures into the float batch that the model's manifest asks for.",
     inputs=(IOMetadata("pictures", "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF files", (-1,), DType.STRING),),
-    outputs=(IOMetadata("batch", "normalised pixels", (), DType.FLOAT32), _ERRORS_OUT),
+    outputs=(IOMetadata("batch", "normalised pixels", (), DType.FLOAT32), _ERRORS_OUT, _ABOUT_OUT),
 )
 
 
@@ -73,7 +74,7 @@ class Downloader:
             server=SERVER,
             description="Fetches pictures from http(s) URLs and from allowed buckets.",
             inputs=(IOMetadata("urls", "http(s):// URLs or s3://bucket/key", (-1,), DType.STRING),),
-            outputs=(IOMetadata("pictures", "the files' bytes", (-1,), DType.STRING), _ERRORS_OUT),
+            outputs=(IOMetadata("pictures", "the files' bytes", (-1,), DType.STRING), _ERRORS_OUT, _ABOUT_OUT),
         )
 
     def infer(self, request: InferRequest) -> InferResponse:
@@ -94,6 +95,7 @@ class Downloader:
             name="pictures",
             pack=strings,
             what="picture",
+            others={ABOUT: strings([""] * len(urls))} if ABOUT in wanted else None,
             timings=_timing("downloader", started_s),
         )
 
@@ -105,6 +107,7 @@ class Preprocessor:
     Args:
         spec_of: Looks up the input spec of a model ("" for the default one).
         decode: classy.images.classifier_inputs, its limits already given.
+        about: Says of a picture what its file tells, as one line of JSON (classy.exif); called where that is asked.
         limit_rows: Pictures in one request, at most.
     """
 
@@ -113,16 +116,18 @@ class Preprocessor:
         spec_of: Callable[[str], InputSpec],
         decode: Callable[..., Sequence[Any]],
         *,
+        about: Callable[[bytes], str] = lambda picture: "",
         limit_rows: int = 64,
     ) -> None:
         self._spec_of = spec_of
         self._decode = decode
+        self._about = about
         self._limit_rows = limit_rows
 
     def metadata(self) -> Metadata:
         """Return: String (N,) of files in, float32 (N, …) out, as the default model's manifest says."""
         batch = IOMetadata("batch", "normalised pixels", (-1, *self._spec_of("").row_shape), DType.FLOAT32)
-        return replace(_PREPROCESSOR, outputs=(batch, _ERRORS_OUT))
+        return replace(_PREPROCESSOR, outputs=(batch, _ERRORS_OUT, _ABOUT_OUT))
 
     def infer(self, request: InferRequest) -> InferResponse:
         """
@@ -144,6 +149,7 @@ class Preprocessor:
             name="batch",
             pack=np.stack,
             what="picture",
+            others={ABOUT: strings([self._about(picture) for picture in pictures])} if ABOUT in wanted else None,
             timings=_timing("preprocessor", started_s),
         )
 

@@ -5,9 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphpipe_fn.errors import BadTensor, UnknownName
-from graphpipe_fn.messages import Error, InferRequest, InferResponse, Metadata, StringTensor, Tensor, Timing
+from graphpipe_fn.messages import (
+    Error,
+    InferRequest,
+    InferResponse,
+    Metadata,
+    StringTensor,
+    Tensor,
+    Timing,
+    strings,
+)
 from graphpipe_fn.model import Model
-from graphpipe_fn.rows import ERRORS, decode_row_errors, encode_row_errors, put_rows, row_count, take_rows
+from graphpipe_fn.rows import (
+    ABOUT,
+    ERRORS,
+    decode_about,
+    decode_row_errors,
+    encode_row_errors,
+    put_rows,
+    row_count,
+    take_rows,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +48,8 @@ class Chain:
 
     The first model gets the request's inputs, the last one its output names; in between each model's default
     outputs go to the next model in order. All get the request's config (see Configured). Asked for the output
-    `errors` (see rows), a chain asks every model for it and sends on only the rows that are still good.
+    `errors` (see rows), a chain asks every model for it and sends on only the rows that are still good; asked for
+    `about` as well, it asks every model for that too and answers with all their lines.
     """
 
     def __init__(self, *models: Model) -> None:
@@ -62,33 +81,43 @@ class Chain:
 
     def _infer_rows(self, request: InferRequest) -> InferResponse:
         names = request.output_names
-        if names.count(ERRORS) > 1:
-            raise UnknownName(f'output "{ERRORS}" was asked for twice; ask once')
+        gathered = tuple(name for name in (ABOUT, ERRORS) if name in names)
+        for name in gathered:
+            if names.count(name) > 1:
+                raise UnknownName(f'output "{name}" was asked for twice; ask once')
         count = row_count(request.inputs)
         errors: list[Error | None] = [None] * count
+        about: list[list[str]] = [[] for _ in range(count)]
         good = list(range(count))
         timings: list[Timing] = []
         outputs: list[Tensor] = []
         for place, model in enumerate(self.models, start=1):
-            wanted = names if place == len(self.models) else ("", ERRORS)
+            wanted = names if place == len(self.models) else ("", *gathered)
             response = model.infer(request.replace(output_names=wanted))
             timings += response.timings
             if len(response.outputs) != len(wanted):
                 raise BadTensor(f"a model was asked for {len(wanted)} outputs and answered {len(response.outputs)}")
-            outputs = list(response.outputs)
-            found = decode_row_errors(outputs.pop(wanted.index(ERRORS)))
-            if len(found) != len(good):
+            found = decode_row_errors(response.outputs[wanted.index(ERRORS)])
+            lines = decode_about(response.outputs[wanted.index(ABOUT)]) if ABOUT in wanted else [""] * len(found)
+            if len(found) != len(good) or len(lines) != len(good):
                 raise BadTensor(f"a model was asked about {len(good)} rows and answered about {len(found)}")
             kept = [row for row, error in enumerate(found) if error is None]
             for row, error in enumerate(found):
                 errors[good[row]] = error
+                about[good[row]] += [lines[row]] if lines[row] else []
             good = [good[row] for row in kept]
-            outputs = [take_rows(output, kept) for output in outputs]
+            outputs = [
+                take_rows(output, kept)
+                for name, output in zip(wanted, response.outputs, strict=True)
+                if name not in gathered
+            ]
             if not good:
                 # Nothing is left to ask the next model about; what its rows would look like nobody knows.
-                outputs = [StringTensor((), (0,)) for name in names if name != ERRORS]
+                outputs = [StringTensor((), (0,)) for name in names if name not in gathered]
                 break
             request = request.replace(inputs=tuple(outputs), input_names=())
-        outputs = [put_rows(output, good, count) for output in outputs]
-        outputs.insert(names.index(ERRORS), encode_row_errors(errors))
-        return InferResponse(tuple(outputs), (), tuple(timings))
+        rest = iter([put_rows(output, good, count) for output in outputs])
+        own = {ERRORS: encode_row_errors(errors), ABOUT: strings(["\n".join(lines) for lines in about])}
+        return InferResponse(
+            tuple(own[name] if name in gathered else next(rest) for name in names), (), tuple(timings)
+        )

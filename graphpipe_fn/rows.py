@@ -4,17 +4,21 @@ Row errors: how one bad row of a batch does not spoil the others.
 A model whose rows are independent may offer an output named `errors`: String (N,), empty where row i is fine,
 else "CODE message". Who asks for it gets every good row's result, with zeros (or empty strings) in the rows that
 failed; who does not ask, as the original clients, gets the first bad row's error for the whole request.
+
+It may also offer an output named `about`: String (N,), what it knows of row i beside its result, one line of text or
+none. Rows that failed have it too. A chain that is asked for both gathers each stage's lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from graphpipe_fn.errors import BadTensor, GraphPipeError, RemoteError
 from graphpipe_fn.messages import Error, InferResponse, StringTensor, Tensor, Timing, shape_of, strings
 
 ERRORS = "errors"
+ABOUT = "about"
 Row = TypeVar("Row")
 
 
@@ -25,6 +29,7 @@ def rows_response(
     name: str,
     pack: Callable[[list[Row]], Tensor],
     what: str = "row",
+    others: Mapping[str, Tensor] | None = None,
     timings: Callable[[], tuple[Timing, ...]] = tuple,
 ) -> InferResponse:
     """
@@ -32,10 +37,11 @@ def rows_response(
 
     Args:
         outcomes: Each row's value or its error, in order.
-        wanted: The outputs that were asked for: `name`, `errors`, or both.
+        wanted: The outputs that were asked for: `name`, `errors`, or any of `others`.
         name: The main output.
         pack: Makes its tensor of the values, one row each.
         what: What a row is, for the message "picture 3 of 8: …".
+        others: Further outputs, made by the caller, with a row for each outcome, good or bad.
         timings: Asked at the end for what the work cost.
 
     Raises:
@@ -48,7 +54,7 @@ def rows_response(
         if len(outcomes) == 1:
             raise error
         raise RemoteError(f"{what} {row + 1} of {len(outcomes)}: {error.message}", code=error.code) from error
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = dict(others or {})
     if ERRORS in wanted:
         rows = [error_of(failed[row]) if row in failed else None for row in range(len(outcomes))]
         outputs[ERRORS] = encode_row_errors(rows)
@@ -75,6 +81,18 @@ def decode_row_errors(tensor: Tensor) -> list[Error | None]:
     if not isinstance(tensor, StringTensor) or len(tensor.shape) != 1:
         raise BadTensor(f'the output "{ERRORS}" must be a String tensor of shape [N], not {list(shape_of(tensor))}')
     return [_decoded(text) for text in tensor.values]
+
+
+def decode_about(tensor: Tensor) -> list[str]:
+    """
+    Read the output `about` back: each row's lines, "" for none.
+
+    Raises:
+        BadTensor: not a String tensor of rank 1.
+    """
+    if not isinstance(tensor, StringTensor) or len(tensor.shape) != 1:
+        raise BadTensor(f'the output "{ABOUT}" must be a String tensor of shape [N], not {list(shape_of(tensor))}')
+    return [text.decode("utf-8", "replace") for text in tensor.values]
 
 
 def _decoded(text: bytes) -> Error | None:

@@ -8,7 +8,7 @@ from toy_models import Texts, refuse
 from graphpipe_fn.chain import Chain, Configured
 from graphpipe_fn.errors import BadTensor, UnknownName
 from graphpipe_fn.messages import Error, InferRequest, StringTensor, strings
-from graphpipe_fn.rows import ERRORS, decode_row_errors
+from graphpipe_fn.rows import ABOUT, ERRORS, decode_row_errors
 
 
 def test_a_chain_hands_each_answer_to_the_next_model() -> None:
@@ -54,10 +54,35 @@ def test_where_every_row_failed_nobody_else_is_asked() -> None:
     assert all(response.outputs[1].values)
 
 
-def test_asking_twice_for_the_errors_is_refused() -> None:
+@pytest.mark.parametrize("names", [(ERRORS, ERRORS), (ERRORS, ABOUT, ABOUT)])
+def test_asking_twice_for_what_is_gathered_is_refused(names: tuple[str, ...]) -> None:
     """One output is one output."""
     with pytest.raises(UnknownName, match="twice"):
-        Chain(Texts(str)).infer(InferRequest((strings(["a"]),), output_names=(ERRORS, ERRORS)))
+        Chain(Texts(str)).infer(InferRequest((strings(["a"]),), output_names=names))
+
+
+def test_what_each_stage_knows_of_a_row_is_gathered() -> None:
+    """Each stage's line is kept, one below the other, and a row that failed has those of the stages that saw it."""
+    first = Texts(partial(refuse, when="a"), about=lambda text: f"first {text}")
+    last = Texts(partial(refuse, when="c"), about=lambda text: f"last {text}" if text != "d" else "")
+    chain = Chain(first, Texts(str, about=lambda text: ""), last)
+    names = (ABOUT, "text", ERRORS)
+    about, texts, errors = chain.infer(InferRequest((strings(["a", "b", "c", "d"]),), output_names=names)).outputs
+    assert about == strings(["first a", "first b\nlast b", "first c\nlast c", "first d"])
+    assert texts == strings(["", "b", "", "d"])
+    assert [error and error.message for error in decode_row_errors(errors)] == [
+        "a is refused", None, "c is refused", None
+    ]  # fmt: skip
+    assert first.seen[0].output_names == ("", ABOUT, ERRORS)
+
+
+def test_nobody_is_asked_what_it_knows_unless_the_caller_asks() -> None:
+    """A stage that offers no such output can be part of any chain but one that is asked for it."""
+    first, last = Texts(str), Texts(str)
+    Chain(first, last).infer(InferRequest((strings(["a"]),), output_names=("", ERRORS)))
+    assert (first.seen[0].output_names, last.seen[0].output_names) == (("", ERRORS), ("", ERRORS))
+    with pytest.raises(UnknownName, match="about"):
+        Chain(first, last).infer(InferRequest((strings(["a"]),), output_names=("", ERRORS, ABOUT)))
 
 
 def test_configured_overrides_the_requests_config() -> None:

@@ -117,6 +117,7 @@ def test_metadata_names_what_is_served() -> None:
         ("probabilities", (-1, CLASSES), DType.FLOAT32),
         ("errors", (-1,), DType.STRING),
         ("model", (-1,), DType.STRING),
+        ("about", (-1,), DType.STRING),
     ]
 
 

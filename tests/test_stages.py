@@ -14,7 +14,7 @@ from classy.models.manifest import InputSpec
 from classy.stages import Classifiers, Downloader, Preprocessor, model_of
 from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, RemoteError, TooLarge
 from graphpipe_fn.messages import Call, Error, InferRequest, StringTensor, strings
-from graphpipe_fn.rows import ERRORS, decode_row_errors
+from graphpipe_fn.rows import ABOUT, ERRORS, decode_row_errors
 
 SPEC = InputSpec("x", height_px=2, width_px=2, resize_px=2)
 
@@ -72,6 +72,27 @@ def test_the_preprocessor_makes_the_models_batch() -> None:
     assert (batch.dtype, batch.shape) == (np.dtype(np.float32), (3, 3, 2, 2))
     assert batch[:, 0, 0, 0].tolist() == [2, 0, 1]
     assert decode_row_errors(errors) == [None, Error(42211, "empty"), None]
+
+
+def test_the_preprocessor_tells_of_every_picture_what_its_file_tells() -> None:
+    """Of one that it refuses too, and only who asks is told."""
+    asked: list[bytes] = []
+
+    def about(picture: bytes) -> str:
+        asked.append(picture)
+        return f"{len(picture)} bytes"
+
+    stage = Preprocessor(lambda ref: SPEC, decode, about=about)
+    request = InferRequest((strings([b"12", b"", b"1"]),), output_names=("", ABOUT, ERRORS))
+    assert stage.infer(request).outputs[1] == strings(["2 bytes", "0 bytes", "1 bytes"])
+    stage.infer(request.replace(output_names=("", ERRORS)))
+    assert asked == [b"12", b"", b"1"]
+
+
+def test_the_downloader_has_nothing_to_say_but_can_be_asked() -> None:
+    """So that a chain can ask all of its stages the same."""
+    request = InferRequest((strings(["http://a", "http://b"]),), output_names=(ABOUT, ERRORS))
+    assert Downloader(Pages({"http://a": b"A"})).infer(request).outputs[0] == strings(["", ""])
 
 
 def test_the_preprocessor_reads_the_spec_of_the_model_that_the_request_names() -> None:

@@ -18,21 +18,24 @@ from graphpipe_fn.messages import (
     Timing,
     strings,
 )
-from graphpipe_fn.rows import ERRORS, encode_row_errors, error_of
+from graphpipe_fn.rows import ABOUT, ERRORS, encode_row_errors, error_of
 
 
 @dataclass
 class Texts:
-    """A String (N,) → String (N,) model with row errors; remembers the requests that it got."""
+    """A String (N,) → String (N,) model with row errors, and `about` where it is given; remembers its requests."""
 
     change: Callable[[str], str]
     name: str = "texts"
+    about: Callable[[str], str] | None = None
     seen: list[InferRequest] = field(default_factory=list)
 
     def metadata(self) -> Metadata:
         """Describe one String input and, beside the texts, their errors."""
         text = IOMetadata("text", shape=(-1,), dtype=DType.STRING)
-        return Metadata(self.name, "1", "tests", "", (text,), (text, IOMetadata(ERRORS, "", (-1,), DType.STRING)))
+        names = (ERRORS, ABOUT) if self.about else (ERRORS,)
+        outputs = (text, *(IOMetadata(name, "", (-1,), DType.STRING) for name in names))
+        return Metadata(self.name, "1", "tests", "", (text,), outputs)
 
     def infer(self, request: InferRequest) -> InferResponse:
         """Change each text; a GraphPipeError from `change` is that row's own."""
@@ -53,6 +56,8 @@ class Texts:
                 changed.append("")
                 errors.append(error_of(exc))
         outputs = {"text": strings(changed), ERRORS: encode_row_errors(errors)}
+        if self.about:
+            outputs[ABOUT] = strings([self.about(value.decode()) for value in given])
         return InferResponse(tuple(outputs[name] for name in bound.outputs), (), (Timing(self.name, 0.0),))
 
 

@@ -1,0 +1,6 @@
+"""
+Records: every classification is kept, with its time and place, and found again.
+
+`values` says what a record is, `store` what a store of them can do, `sql` is the one over SQLAlchemy, and `recorder`
+makes records of what Classy answers.
+"""
