@@ -77,9 +77,9 @@ def judge(cases: Iterator[Hostile]) -> tuple[list[Hostile], dict[str, str]]:
 
 def test_hostile_pictures_are_refused_by_name_or_read_right() -> None:
     """No hostile picture is misread, lets a foreign error out, or costs more than 2 s and 400 MB."""
-    seen, wrong = judge(hostile.corpus())
+    seen, wrong = judge(hostile.corpus(most_each=13))  # once all formats, where an attack goes through them
     assert wrong == {}
-    assert len(seen) >= 500
+    assert len(seen) >= 400
     assert len({case.attack for case in seen}) >= 60
 
 
@@ -95,5 +95,6 @@ def test_the_largest_pictures_stay_inside_five_seconds() -> None:
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_other_seeds_find_nothing_new(seed: int) -> None:
     """The guard does not depend on where exactly a file is cut, flipped or filled with noise."""
-    _, wrong = judge(hostile.corpus(seed))
+    seen, wrong = judge(hostile.corpus(seed))
     assert wrong == {}
+    assert len(seen) >= 550
