@@ -126,7 +126,7 @@ def compare(rounds: int) -> int:
 
 def costs() -> None:
     """Print what decoding costs, least of five, for the constants of the estimates."""
-    from classy.picture_guard import inspect
+    from classy.pictures.guard import inspect
 
     image = photo(4000, 3000)
     limits = PictureLimits(bytes=10**9)

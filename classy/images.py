@@ -2,8 +2,8 @@
 Pictures to classifier inputs: bytes in, the float tensor that a model takes out.
 
 Pure: it opens no file and no socket and keeps nothing between calls. What a picture may be and cost is decided by
-picture_guard, what Pillow does with it by picture_decode, and pictures that can't be trusted to keep to their budget
-are decoded in a process of their own (picture_worker). Here pixels become numbers.
+classy.pictures.guard, what Pillow does with it by classy.pictures.decode, and pictures that can't be trusted to keep
+to their budget are decoded in a process of their own (classy.pictures.worker). Here pixels become numbers.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from classy.models.manifest import InputSpec
-from classy.picture_decode import render
-from classy.picture_guard import inspect
-from classy.picture_plan import PATIENCE, PictureLimits
-from classy.picture_worker import render_apart
+from classy.pictures.decode import render
+from classy.pictures.guard import inspect
+from classy.pictures.plan import PATIENCE, PictureLimits
+from classy.pictures.worker import render_apart
 from graphpipe_fn.errors import GraphPipeError, TimedOut
 
 __all__ = ["PictureLimits", "classifier_input", "classifier_inputs"]
