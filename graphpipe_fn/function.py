@@ -260,6 +260,7 @@ def _dtype(kind: Any, where: str) -> DType:
         return DType.NULL
     import numpy as np
 
+    kind = _expanded(kind)
     origin = get_origin(kind) or kind
     if origin is np.ndarray:
         scalars = [get_args(part) for part in get_args(kind) if get_origin(part) is np.dtype]
@@ -272,6 +273,14 @@ def _dtype(kind: Any, where: str) -> DType:
             return DType[name]
         raise TypeError(f"{where}: GraphPipe has no dtype {scalar.__name__}; use one that it has")
     raise TypeError(f"{where}: {kind!r} is no tensor; use NDArray[np.float32] and its like, StringTensor or Tensor")
+
+
+def _expanded(kind: Any) -> Any:
+    """Return what a `type` alias stands for: NDArray is one from numpy 2.5 on."""
+    while hasattr(get_origin(kind) or kind, "__value__"):
+        alias = get_origin(kind)
+        kind = kind.__value__ if alias is None else alias.__value__[get_args(kind)]
+    return kind
 
 
 def _from_json(kind: Any, config: str) -> Any:
