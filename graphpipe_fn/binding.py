@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from graphpipe_fn.errors import BadTensor, UnknownName
 from graphpipe_fn.messages import DType, InferRequest, IOMetadata, Metadata, StringTensor, Tensor, shape_of
+from graphpipe_fn.tensors import NUMERIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,11 @@ def dtype_of(tensor: Tensor) -> DType:
     """
     if isinstance(tensor, StringTensor):
         return DType.STRING
-    name = tensor.dtype.name.upper()
-    if name not in DType.__members__:
+    # Numpy's byte-order-free name is slow to make, so it is made for what is not little-endian only.
+    dtype = NUMERIC.get(tensor.dtype.str) or DType.__members__.get(tensor.dtype.name.upper())
+    if dtype is None:
         raise BadTensor(f"GraphPipe has no dtype {tensor.dtype}; convert the tensor to one that it has")
-    return DType[name]
+    return dtype
 
 
 def _resolved(names: Sequence[str], defaults: Sequence[str], count: int, *, kind: str) -> list[str]:

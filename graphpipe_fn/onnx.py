@@ -1,8 +1,8 @@
 """
 OnnxModel: an ONNX file as a Model, run by onnxruntime.
 
-It knows onnxruntime's types, options and exceptions, and translates them once. It knows no labels and no pictures,
-and downloads nothing. onnxruntime is imported with the first OnnxModel, so a thread can load both.
+It knows no labels and no pictures, and downloads nothing. How onnxruntime is spoken to stands in onnx_session; it is
+imported with the first OnnxModel, so a thread can load both.
 """
 
 from __future__ import annotations
@@ -10,18 +10,14 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import re
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from graphpipe_fn.binding import bind
-from graphpipe_fn.deadline import ALARMS, left_s
-from graphpipe_fn.errors import BadModel, BadTensor, GraphPipeError, TimedOut, TooLarge, UnknownName
+from graphpipe_fn.binding import Bound, bind, check_tensor
+from graphpipe_fn.errors import BadModel, BadTensor, UnknownName
 from graphpipe_fn.messages import (
-    Call,
     DType,
     InferRequest,
     InferResponse,
@@ -32,26 +28,14 @@ from graphpipe_fn.messages import (
 )
 from graphpipe_fn.model import Buffer
 from graphpipe_fn.onnx_file import node_outputs, with_outputs
+from graphpipe_fn.onnx_session import DTYPES, Session
+from graphpipe_fn.onnx_session import Engine as Engine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SERVER = "graphpipe-fn"
-
-# onnxruntime's names of element types. GraphPipe has no bool: it travels as uint8, 0 or 1.
-_DTYPES = {
-    "tensor(float)": DType.FLOAT32,
-    "tensor(double)": DType.FLOAT64,
-    "tensor(float16)": DType.FLOAT16,
-    "tensor(string)": DType.STRING,
-    "tensor(bool)": DType.UINT8,
-    **{
-        f"tensor({kind}{bits})": DType[f"{kind}{bits}".upper()]
-        for kind in ("int", "uint")
-        for bits in (8, 16, 32, 64)
-    },
-}
-_ERROR_LOG, _NO_LOG = 3, 4  # onnxruntime's severities: ERROR, FATAL
+SMALL = 4_096  # values up to which isfinite() is faster than a sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +44,6 @@ class ValueInput:
 
     dtype: DType
     shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """
-    How onnxruntime works; the defaults are right for a server that answers several requests side by side.
-
-    Args:
-        threads: Within one run. More than 1 helps only a lone caller: two requests side by side on one thread each
-            beat two threads for one request.
-        count: Sessions that share the load, each with its own copy of the weights.
-        prepack: Reorder weights for speed at load. False loads a graph with large dense layers up to 7 times
-            faster and halves its memory, but runs batches of 2 and more up to twice as slow.
-        providers: onnxruntime's execution providers, the preferred one first.
-    """
-
-    threads: int = 1
-    count: int = 1
-    prepack: bool = True
-    providers: tuple[str, ...] = ("CPUExecutionProvider",)
 
 
 class OnnxModel:
@@ -124,32 +88,32 @@ class OnnxModel:
         self._check_finite = check_finite
         self._inner_outputs = inner_outputs
         self._building = threading.Lock()
-        self._inner: tuple[frozenset[str], Any] | None = None
+        self._inner: tuple[frozenset[str], Session] | None = None
         self._inner_names: frozenset[str] | None = None
 
-        sessions = [self._session(self._graph)]
-        nodes = {arg.name: arg for arg in sessions[0].get_outputs()}
+        first = self._session(self._graph)
+        nodes = {arg.name: arg for arg in first.outputs}
         extra = [output for output in outputs if output not in nodes]
+        served = self._extended(extra) if extra else self._graph
         if extra:
-            sessions = [self._session(self._extended(extra))]
-            nodes = {arg.name: arg for arg in sessions[0].get_outputs()}
-        sessions += [self._session(self._extended(extra) if extra else self._graph) for _ in range(engine.count - 1)]
-        self._sessions: list[Any] = sessions
+            first = self._session(served)
+            nodes = {arg.name: arg for arg in first.outputs}
+        self._sessions = [first, *(self._session(served) for _ in range(engine.count - 1))]
         self._next = 0
         self._outputs = frozenset(nodes)
 
-        known = {arg.name: arg for arg in sessions[0].get_inputs()}
-        overridable = {arg.name: arg for arg in sessions[0].get_overridable_initializers()}
+        known = {arg.name: arg for arg in first.inputs}
+        overridable = {arg.name: arg for arg in first.overridable}
         ordered = _ordered(inputs, known, overridable)
         self._bool_inputs = frozenset(arg.name for arg in ordered if arg.type == "tensor(bool)")
-        wanted = [nodes[output] for output in outputs] or [arg for arg in nodes.values() if arg.type in _DTYPES]
-        unfit = [arg for arg in wanted if arg.type not in _DTYPES]
+        wanted = [nodes[output] for output in outputs] or [arg for arg in nodes.values() if arg.type in DTYPES]
+        unfit = [arg for arg in wanted if arg.type not in DTYPES]
         if unfit:
             raise BadModel(f'output "{unfit[0].name}" is a {unfit[0].type}, which GraphPipe can\'t carry')
         if not wanted:
             raise BadModel("the graph has no output that is a tensor; export it without ZipMap")
 
-        about = sessions[0].get_modelmeta()
+        about = first.about
         stem = os.path.splitext(os.path.basename(self._graph))[0] if isinstance(self._graph, str) else ""
         self._metadata = Metadata(
             name=name or stem or about.graph_name,
@@ -162,6 +126,7 @@ class OnnxModel:
         unknown = set(value_inputs or {}) - {io.name for io in self._metadata.inputs}
         if unknown:
             raise BadModel(f'value inputs name "{min(unknown)}", which is no input of this model')
+        self._defaults = tuple(io.name for io in self._metadata.outputs)
         if not inner_outputs:
             self._graph = None  # the session has its own copy of what it needs
 
@@ -179,42 +144,27 @@ class OnnxModel:
             TooLarge: the run needs more memory than there is.
             TimedOut: the request's deadline passed; the run is stopped.
         """
-        bound = bind(request, self._metadata, extra_outputs=True)
+        bound = self._bound(request)
         feeds = {name: self._feed(name, tensor) for name, tensor in bound.inputs.items()}
         inner = [name for name in bound.outputs if name not in self._outputs]
         session = self._inner_session(inner) if inner else self._any_session()
-        results = self._run(session, list(bound.outputs), feeds, request.call, inner=bool(inner))
+        results = session.run(bound.outputs, feeds, request.call)
         tensors = [self._tensor(name, result) for name, result in zip(bound.outputs, results, strict=True)]
         return InferResponse(tuple(tensors))
 
-    def _any_session(self) -> Any:
+    def _bound(self, request: InferRequest) -> Bound:
+        known = self._metadata.inputs
+        if request.input_names or request.output_names or len(request.inputs) != len(known):
+            return bind(request, self._metadata, extra_outputs=True)
+        for io, tensor in zip(known, request.inputs, strict=True):  # what nearly all requests are, without a search
+            check_tensor(tensor, io)
+        return Bound({io.name: tensor for io, tensor in zip(known, request.inputs, strict=True)}, self._defaults)
+
+    def _any_session(self) -> Session:
         if len(self._sessions) == 1:
             return self._sessions[0]
         self._next = place = (self._next + 1) % len(self._sessions)  # a lost update only repeats one session
         return self._sessions[place]
-
-    def _run(
-        self, session: Any, outputs: list[str], feeds: dict[str, NDArray[Any]], call: Call, *, inner: bool
-    ) -> Sequence[Any]:
-        import onnxruntime
-
-        options = onnxruntime.RunOptions()
-        options.log_severity_level = _NO_LOG  # the caller is told; a log line each would be his to write
-        options.only_execute_path_to_fetches = inner
-        try:
-            if left_s(call) is None:
-                return session.run(outputs, feeds, options)  # type: ignore[no-any-return]
-            assert call.deadline_s is not None  # left_s() has just read it
-            with ALARMS.at(call.deadline_s, lambda: setattr(options, "terminate", True)):
-                return session.run(outputs, feeds, options)  # type: ignore[no-any-return]
-        except GraphPipeError:
-            raise
-        except MemoryError as exc:
-            raise TooLarge("the run needs more memory than there is; send fewer rows") from exc
-        except Exception as exc:
-            if call.deadline_s is not None and time.monotonic() >= call.deadline_s:
-                raise TimedOut("the deadline passed while the model ran; allow more time or send fewer rows") from exc
-            raise _run_error(exc) from exc
 
     def _feed(self, name: str, tensor: Tensor) -> NDArray[Any]:
         if isinstance(tensor, StringTensor):
@@ -242,7 +192,7 @@ class OnnxModel:
             _check_finite(f'output "{name}"', result)
         return result  # type: ignore[no-any-return]
 
-    def _inner_session(self, names: Sequence[str]) -> Any:
+    def _inner_session(self, names: Sequence[str]) -> Session:
         """
         Return the session that also answers these values.
 
@@ -258,12 +208,16 @@ class OnnxModel:
                 return inner[1]
             wanted = inner[0].union(names) if inner is not None else frozenset(names)
             base = [name for name in self._outputs if name in wanted]
-            session = self._session(self._extended(sorted(wanted.difference(base))))
-            for arg in session.get_outputs():
-                if arg.name in names and arg.type not in _DTYPES:
+            session = self._session(self._extended(sorted(wanted.difference(base))), partial=True)
+            for arg in session.outputs:
+                if arg.name in names and arg.type not in DTYPES:
                     raise BadTensor(f'output "{arg.name}" is a {arg.type}, which GraphPipe can\'t carry')
             self._inner = (wanted, session)
             return session
+
+    def _session(self, graph: str | bytes, *, partial: bool = False) -> Session:
+        folder = os.path.dirname(os.path.abspath(self._graph)) if isinstance(self._graph, str) else ""
+        return Session(graph, self._engine, folder=folder, external_data=self._external_data, partial=partial)
 
     def _extended(self, names: Sequence[str]) -> bytes:
         if self._graph is None:
@@ -291,44 +245,6 @@ class OnnxModel:
                 raise UnknownName(f'unknown output "{name}"; the graph computes no such value, {hint}')
         return with_outputs(graph, names)
 
-    def _session(self, graph: str | bytes) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._engine.threads
-        options.inter_op_num_threads = 1
-        # Lower levels cost twice the time per run: the NCHWc layout pass is in the last one.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = _ERROR_LOG
-        for key, value in _session_config(self._engine, graph, beside=self._graph).items():
-            options.add_session_config_entry(key, value)
-        if self._external_data:
-            names, buffers = list(self._external_data), list(self._external_data.values())
-            sizes = [memoryview(buffer).nbytes for buffer in buffers]
-            options.add_external_initializers_from_files_in_memory(names, buffers, sizes)
-        try:
-            return onnxruntime.InferenceSession(
-                graph, options, providers=list(self._engine.providers), enable_fallback=0
-            )
-        except Exception as exc:
-            where = f" {os.path.basename(graph)}" if isinstance(graph, str) else ""
-            raise BadModel(f"the ONNX model{where} can't be loaded: {_told(exc)}; export it again") from exc
-
-
-def _session_config(engine: Engine, graph: str | bytes, *, beside: str | bytes | None) -> dict[str, str]:
-    config = {
-        # Spinning threads burn the CPU quota that functions are given, and their neighbours' cores.
-        "session.intra_op.allow_spinning": "0",
-        "session.inter_op.allow_spinning": "0",
-        "session.use_external_initializer_file_buffers_directly": "1",
-    }
-    if not engine.prepack:
-        config["session.disable_prepacking"] = "1"
-    if isinstance(graph, bytes) and isinstance(beside, str):
-        folder = os.path.dirname(os.path.abspath(beside))
-        config["session.model_external_initializers_file_folder_path"] = folder
-    return config
-
 
 def _ordered(inputs: Sequence[str], known: dict[str, Any], overridable: dict[str, Any]) -> list[Any]:
     for name in inputs:
@@ -340,13 +256,13 @@ def _ordered(inputs: Sequence[str], known: dict[str, Any], overridable: dict[str
         raise BadModel(f'the graph also needs input "{missing}"; list all of its inputs, or none')
     ordered = [known.get(name) or overridable[name] for name in inputs] or list(known.values())
     for arg in ordered:
-        if arg.type not in _DTYPES:
+        if arg.type not in DTYPES:
             raise BadModel(f'input "{arg.name}" is a {arg.type}, which GraphPipe can\'t carry')
     return ordered
 
 
 def _io(arg: Any, value_inputs: Mapping[str, ValueInput]) -> IOMetadata:
-    dtype = _DTYPES[arg.type]
+    dtype = DTYPES[arg.type]
     shape = tuple(dim if isinstance(dim, int) and dim >= 0 else -1 for dim in arg.shape)
     given = value_inputs.get(arg.name)
     if given is not None:
@@ -361,24 +277,12 @@ def _io(arg: Any, value_inputs: Mapping[str, ValueInput]) -> IOMetadata:
 
 
 def _check_finite(what: str, array: NDArray[Any]) -> None:
-    """Refuse NaN and infinity; minimum and maximum carry them, at half the cost of looking at each value."""
-    if array.dtype.kind != "f" or not array.size:
+    """Refuse NaN and infinity. Both survive a sum, which einsum makes of many values in one fast pass."""
+    if array.dtype.kind != "f":
         return
-    if not (math.isfinite(array.min()) and math.isfinite(array.max())):
-        raise BadTensor(f"{what} holds NaN or infinity; send finite numbers")
+    import numpy as np
 
-
-def _run_error(exc: Exception) -> GraphPipeError:
-    told = _told(exc)
-    # The graph is loaded and fixed, so a run that fails does so because of the values and sizes of this request.
-    if "allocate memory" in told or "bad_alloc" in told:
-        return TooLarge("the run needs more memory than there is; send fewer rows")
-    return BadTensor(f"the model can't take these tensors: {told}")
-
-
-def _told(exc: Exception) -> str:
-    """Return onnxruntime's words for people: one line, without its own source paths and codes."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(exc).split()))
-    text = re.sub(r"/\S+:\d+ [^()]*\([^()]*\)(?: const)? ?", "", text)  # where in its source: file:line signature()
-    text = re.sub(r"(?:/[\w.+-]+)+/", "", text)
-    return text[:300]
+    flat = array.reshape(-1)
+    if (flat.size > SMALL and math.isfinite(np.einsum("i->", flat))) or np.isfinite(flat).all():
+        return  # a sum that is not finite may only have overflowed, so the values have the last word
+    raise BadTensor(f"{what} holds NaN or infinity; send finite numbers")

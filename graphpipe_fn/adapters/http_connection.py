@@ -274,7 +274,7 @@ class Connection:
 
     def _continue(self, head: Head, deadline_s: float) -> None:
         if head.waits and self._start == self._stop:
-            self._stream.send([CONTINUE], deadline_s)
+            self._stream.send([CONTINUE], len(CONTINUE), deadline_s)
 
     def _send(self, reply: Reply, call: Call, *, method: str, keep_alive: bool) -> None:
         keep_alive = keep_alive and self._body_read and not self.leaving
@@ -287,7 +287,10 @@ class Connection:
         lines.append("\r\n" if keep_alive else "Connection: close\r\n\r\n")
         head = "\r\n".join(lines).encode("latin-1")
         deadline_s = time.monotonic() + self._limits.body_s + length / self._limits.rate_bytes_s
-        self._stream.send([head] if method == "HEAD" else [head, *reply.buffers], deadline_s)
+        if method == "HEAD":
+            self._stream.send([head], len(head), deadline_s)
+        else:
+            self._stream.send([head, *reply.buffers], len(head) + length, deadline_s)
         if not keep_alive:
             self._linger()
 

@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 
 IOV_MAX = 1_024  # buffers that one sendmsg takes on Linux
 JOIN_MAX = 1 << 14  # bytes that go into one TLS record
+TURN_S = 4.0  # a wait for longer is made of such turns: the kernel need not be told a new time with each request
 SHORTEST_S = 1e-3  # a timeout of 0 would mean "for ever" to the kernel
 
 
@@ -39,6 +40,7 @@ class Stream:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)
         self._sock = sock
+        self._limits: dict[int, float] = {}
 
     def open(self, deadline_s: float) -> None:
         """Do what comes before the first byte: nothing, or a handshake."""
@@ -51,32 +53,37 @@ class Stream:
             view: Filled from its start.
             whole: Wait until it is full.
         """
-        self._limit(socket.SO_RCVTIMEO, deadline_s)
-        try:
-            return self._sock.recv_into(view, 0, socket.MSG_WAITALL if whole else 0)
-        except BlockingIOError as exc:
-            raise TimeoutError from exc
+        while True:
+            self._limit(socket.SO_RCVTIMEO, deadline_s)
+            try:
+                return self._sock.recv_into(view, 0, socket.MSG_WAITALL if whole else 0)
+            except BlockingIOError:
+                continue  # the kernel's time is up; whether the deadline's is, the next turn tells
 
-    def send(self, buffers: Sequence[Buffer], deadline_s: float) -> None:
-        """Write all buffers, in as few calls as the kernel allows."""
-        self._limit(socket.SO_SNDTIMEO, deadline_s)
-        try:
-            sent = self._sock.sendmsg(buffers[:IOV_MAX])
-            views = [memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes]
-            if sent == sum(view.nbytes for view in views):
-                return
-            place = 0
-            while True:
-                while place < len(views) and sent >= views[place].nbytes:
-                    sent -= views[place].nbytes
-                    place += 1
-                if place == len(views):
-                    return
-                views[place] = views[place][sent:]
-                self._limit(socket.SO_SNDTIMEO, deadline_s)
-                sent = self._sock.sendmsg(views[place : place + IOV_MAX])
-        except BlockingIOError as exc:
-            raise TimeoutError from exc
+    def send(self, buffers: Sequence[Buffer], size: int, deadline_s: float) -> None:
+        """
+        Write all buffers, in as few calls as the kernel allows.
+
+        Args:
+            size: Their bytes together.
+        """
+        sent, views = self._sent(buffers[:IOV_MAX], deadline_s), None
+        while sent < size:
+            size -= sent
+            if views is None:
+                views = [memoryview(buffer).cast("B") for buffer in buffers if memoryview(buffer).nbytes]
+            while sent >= views[0].nbytes:
+                sent -= views.pop(0).nbytes
+            views[0] = views[0][sent:]
+            sent = self._sent(views[:IOV_MAX], deadline_s)
+
+    def _sent(self, buffers: Sequence[Buffer], deadline_s: float) -> int:
+        while True:
+            self._limit(socket.SO_SNDTIMEO, deadline_s)
+            try:
+                return self._sock.sendmsg(buffers)
+            except BlockingIOError:
+                continue
 
     def stop_reading(self) -> None:
         """Make a receive() that waits return 0; what has arrived can still be read."""
@@ -100,6 +107,11 @@ class Stream:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
+        if left_s >= TURN_S:
+            left_s = TURN_S
+            if self._limits.get(option) == TURN_S:
+                return
+        self._limits[option] = left_s
         fraction, seconds = math.modf(max(left_s, SHORTEST_S))
         self._sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(seconds), int(fraction * 1e6)))
 
@@ -127,9 +139,9 @@ class TlsStream(Stream):
                 break
         return have
 
-    def send(self, buffers: Sequence[Buffer], deadline_s: float) -> None:
+    def send(self, buffers: Sequence[Buffer], size: int, deadline_s: float) -> None:
         """Write all buffers; a small reply in one record with its head."""
-        if sum(memoryview(buffer).nbytes for buffer in buffers) <= JOIN_MAX:
+        if size <= JOIN_MAX:
             buffers = [b"".join(buffers)]
         for buffer in buffers:
             self._tls.settimeout(_left_s(deadline_s))
