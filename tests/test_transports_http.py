@@ -451,6 +451,26 @@ def test_threads_share_a_transport_and_never_an_answer() -> None:
         assert server.connections <= 16
 
 
+# Python warns of forks beside threads; the server's are in this process, and the child uses none of them.
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
+def test_a_forked_child_opens_connections_of_its_own() -> None:
+    """Parent and child never read each other's answers from a connection that was open at the fork."""
+
+    def script(peer: Peer) -> None:
+        while True:
+            peer.request()
+            peer.send(response(b"connection %d" % peer.number))
+
+    with scripted_server(script) as server, transport(server.url) as road:
+        assert road([b"x"], call()).body() == b"connection 1"
+        child = os.fork()
+        if child == 0:
+            told = [bytes(road([b"x"], call()).body()) for _ in range(2)]
+            os._exit(0 if told == [b"connection 2"] * 2 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert road([b"x"], call()).body() == b"connection 1"
+
+
 def test_closing_lets_go_of_the_connections() -> None:
     """After close() the server sees the end; a request under way is not disturbed."""
     closed, asked, go = threading.Event(), threading.Event(), threading.Event()

@@ -7,6 +7,7 @@ where to go goes there and nowhere else.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -62,7 +63,7 @@ class HttpTransport:
         self._idle_max = idle_connections
         self._idle_s = idle_s
         self._lock = threading.Lock()
-        self._idle: list[tuple[float, Connection]] = []
+        self._idle: list[tuple[float, int, Connection]] = []  # since when, and in which process
         self._open = True
 
     @property
@@ -140,7 +141,7 @@ class HttpTransport:
         """Close the kept connections, and those in use after their request."""
         with self._lock:
             idle, self._idle, self._open = self._idle, [], False
-        for _, connection in idle:
+        for _, _, connection in idle:
             connection.close()
 
     def _exchange(
@@ -152,7 +153,7 @@ class HttpTransport:
         finally:
             with self._lock:
                 if reusable and self._open and len(self._idle) < self._idle_max:
-                    self._idle.append((time.monotonic(), connection))
+                    self._idle.append((time.monotonic(), os.getpid(), connection))
                     keep = True
             if not keep:
                 connection.close()
@@ -164,8 +165,9 @@ class HttpTransport:
             with self._lock:
                 if not self._idle:
                     return None
-                since, connection = self._idle.pop()  # the last one used, so that the others grow old and go
-            if since > oldest and connection.quiet():
+                since, process, connection = self._idle.pop()  # the last used, so that the others grow old and go
+            # Of a connection that was open at a fork, parent and child would read each other's answers.
+            if since > oldest and process == os.getpid() and connection.quiet():
                 return connection
             connection.close()
 
