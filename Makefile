@@ -4,10 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 PACKAGE := pyproject.toml constraints.txt
+# The Python and the machine that the functions' images have; Fn's own images have CPython 3.12.
+BUNDLE_PYTHON ?= 3.12
+BUNDLE_ARCH ?= x86_64
+BUNDLE_FOR = --python $(BUNDLE_PYTHON) --arch $(BUNDLE_ARCH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bundle bundle-lock test-fn-image test-fn-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,7 +31,12 @@ $(VENV)/local.done: $(PACKAGE) | $(BIN)/python
 $(VENV)/dev.done: $(PACKAGE) | $(BIN)/python
 	@echo "Installing what the tests need (a minute or two at the first time) …"
 	$(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/local.done
+	@touch $@ $(VENV)/local.done $(VENV)/bundle.done
+
+$(VENV)/bundle.done: constraints.txt | $(BIN)/python
+	@echo "Installing what makes the bundles …"
+	$(PIP) packaging setuptools
+	@touch $@
 
 demo: $(VENV)/local.done ## classify a real photo three ways on a local cloud (it stays up)
 	@$(BIN)/classy demo
@@ -50,6 +59,21 @@ fuzz: $(VENV)/dev.done ## fuzz the codec, guided by coverage (FUZZ_SECONDS=60)
 	$(PIP) 'atheris==3.0.0'
 	$(BIN)/python fuzz/fuzz_codec.py -max_total_time=$(or $(FUZZ_SECONDS),60)
 
+bundle: $(VENV)/bundle.done ## make what the functions' images are built from; print and check its sizes
+	$(BIN)/python -m bundling $(BUNDLE_FOR)
+
+bundle-lock: $(VENV)/bundle.done
+	$(BIN)/python -m bundling --lock $(BUNDLE_FOR)
+
+bundle-%: $(VENV)/bundle.done
+	$(BIN)/python -m bundling $(BUNDLE_FOR) $*
+
+test-fn-image: $(VENV)/dev.done ## build the images and run them as Fn does (as root; installs docker.io and debootstrap)
+	$(BIN)/python -m pytest tests/fn_image/check_fn_image.py
+
+test-fn-server: $(VENV)/dev.done ## deploy to a real Fn server (FN_API_URL, CLASSY_FN_BIN) and invoke there
+	$(BIN)/python -m pytest tests/fn_server/check_fn_server.py
+
 bench: bench-wire bench-serve bench-pictures ## run every benchmark
 
 bench-wire: $(VENV)/dev.done ## the wire format beside its peers
@@ -62,4 +86,4 @@ bench-pictures: $(VENV)/dev.done ## picture decoding beside plain Pillow
 	$(BIN)/python bench/pictures.py
 
 clean: stop ## remove everything that was made, the virtual environment too
-	rm -rf $(VENV) .classy build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .classy build dist bundle functions/*/bundle .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +22,7 @@ from classy.local.ports import listen
 from classy.local.reaper import Reaper
 
 FUNCTIONS = Path(__file__).with_name("functions_under_test")
+SPEC = "spec.yaml"  # not func.yaml: `fn deploy --all` would deploy every one that it finds in the checkout
 APP = "app-under-test"
 
 Value = TypeVar("Value")
@@ -91,9 +94,14 @@ class Running:
 
 def specs(*names: str, **changes: Any) -> list[FunctionSpec]:
     """Return the specs of some functions under test, or of all, with some fields changed."""
-    folders = sorted(folder for folder in FUNCTIONS.iterdir() if (folder / "func.yaml").exists())
-    found = [read_function(folder) for folder in folders if not names or folder.name in names]
-    return [replace(spec, **changes) for spec in found]
+    folders = sorted(path.parent for path in FUNCTIONS.glob(f"*/{SPEC}"))
+    return [replace(_read(folder), **changes) for folder in folders if not names or folder.name in names]
+
+
+def _read(folder: Path) -> FunctionSpec:
+    with tempfile.TemporaryDirectory() as temporary:
+        shutil.copy(folder / SPEC, Path(temporary, "func.yaml"))
+        return replace(read_function(Path(temporary)), folder=folder)
 
 
 @contextmanager
