@@ -1,5 +1,5 @@
 """
-The command line: `classy classify | up | down | status | demo | model …`.
+The command line: `classy classify | up | down | status | demo | history | model …`.
 
 Only this module and `functions/*/func.py` read the environment. Each command imports what it needs when it runs.
 """
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from classy.settings import BadSetting, Settings
@@ -101,6 +102,38 @@ def _demo(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.local.demo import demo
 
     return demo(state_dir, os.environ, photo=args.photo)
+
+
+def _history(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.records import report
+    from classy.records.store import open_records
+    from classy.records.values import Box, Query
+
+    url = Settings.from_env(os.environ).records
+    local = (state_dir / "records.db").absolute()
+    if not url and not local.exists():
+        hint = "`classy up` keeps some, or set CLASSY_RECORDS"
+        print(f"classy: there are no records in {state_dir}; {hint}", file=sys.stderr)
+        return 0
+    query = Query(
+        since=args.since,
+        until=args.until,
+        box=Box.parse(args.box) if args.box else None,
+        label=args.label,
+        model=args.model,
+        source=args.source,
+    )
+    store = open_records(url or f"sqlite:///{local}")
+    try:
+        printer = {"json": report.print_json, "csv": report.print_csv, "table": report.print_table}[args.format]
+        printer(report.found(store, query, args.limit))
+    finally:
+        store.close()
+    return 0
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone()  # without an offset it is this machine's time
 
 
 def _settings(args: argparse.Namespace, state_dir: Path) -> int:
@@ -197,6 +230,25 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("demo", help="set up the local cloud and classify a real photo three ways")
     add.add_argument("--photo", type=Path, help="another picture than the espresso of scikit-image")
     add.set_defaults(run=_demo)
+
+    add = commands.add_parser(
+        "history",
+        help="list what was classified, newest first",
+        description="List what was classified, newest first: the records of CLASSY_RECORDS, or of the local cloud.",
+    )
+    add.add_argument(
+        "--since", type=_time, metavar="TIME", help="from then on, as 2026-11-21 or 2026-11-21T09:30+09:00"
+    )
+    add.add_argument("--until", type=_time, metavar="TIME", help="before then")
+    add.add_argument("--box", metavar="W,S,E,N", help="taken there, in degrees: --box=139,35,140,36")
+    add.add_argument("--label", default="", help="the likeliest class: its name in any language, or its id")
+    add.add_argument("--model", default="", metavar="NAME[@VERSION]", help="the model that answered")
+    add.add_argument("--source", default="", help="url, bucket or upload; s3://BUCKET; or a whole URI")
+    add.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default %(default)s)")
+    formats = add.add_mutually_exclusive_group()
+    formats.add_argument("--json", dest="format", action="store_const", const="json", help="one JSON object per line")
+    formats.add_argument("--csv", dest="format", action="store_const", const="csv", help="CSV with a header")
+    add.set_defaults(run=_history, format="table")
 
     commands.add_parser("settings", help="list every setting with its default").set_defaults(run=_settings)
 

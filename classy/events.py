@@ -1,18 +1,25 @@
 """
 Object-storage events: which objects a platform says are new.
 
-Events come at least once, late, twice and out of order. S3's keys are URL-encoded, once. An event that is none of
-ours is no error: it names no objects.
+Events come at least once, late, twice and out of order. Three envelopes are read: S3's own notifications, Oracle's
+object events (CloudEvents 0.1, as their Events service delivers them), and these as CloudEvents 1.0 in JSON. S3's
+keys are URL-encoded, once; Oracle's are plain. An event about anything but a new object is no error: it names no
+objects, and says why.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
 from classy.errors import BadRequest
+
+ORACLE_CREATED = "com.oraclecloud.objectstorage.createobject"
+_ENVELOPE = frozenset({"cloudeventsversion", "eventtype", "specversion"})  # lower case
+_RESOURCE = re.compile(r"/n/[^/]*/b/([^/]*)/o/(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,34 +42,98 @@ class ObjectRef:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def is_event(value: Mapping[str, Any]) -> bool:
-    """Return whether a JSON object is an object-storage event and no question of a caller."""
-    return "Records" in value or value.get("Event") == "s3:TestEvent"
-
-
-def created_objects(event: Mapping[str, Any]) -> list[ObjectRef]:
+@dataclass(frozen=True, slots=True)
+class Announced:
     """
-    Return the objects that an S3 notification says were created.
+    What an event says.
 
-    Returns:
-        In the event's order, each once; empty for test events, deletions and records of other services.
+    Args:
+        objects: New ones, in the event's order, each once.
+        ignored: For everything else in it, why it leads to nothing.
+    """
+
+    objects: tuple[ObjectRef, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def is_event(value: Mapping[str, Any]) -> bool:
+    """Return whether a JSON object is an event and no question of a caller."""
+    return "Records" in value or value.get("Event") == "s3:TestEvent" or not _ENVELOPE.isdisjoint(_lowered(value))
+
+
+def announced(event: Mapping[str, Any]) -> Announced:
+    """
+    Return the objects that an event says were created.
 
     Raises:
-        BadRequest: `Records` is no list, or a creation's record has no bucket and key.
+        BadRequest: it can't be read, or names a creation without bucket or key.
     """
-    records = event.get("Records", [])
+    if event.get("Event") == "s3:TestEvent":
+        return Announced((), ("it is S3's test event",))
+    return _from_s3(event["Records"]) if "Records" in event else _from_oracle(event)
+
+
+def _from_s3(records: Any) -> Announced:
     if not isinstance(records, list):
         raise BadRequest('the event\'s "Records" must be a list')
     found: dict[ObjectRef, None] = {}
+    ignored = []
     for record in records:
         try:
-            if not str(record.get("eventName", "")).removeprefix("s3:").startswith("ObjectCreated:"):
+            name = str(record.get("eventName", "")).removeprefix("s3:")
+            if not name.startswith("ObjectCreated:"):
+                ignored.append(f"{name[:100] or 'a record without a name'} announces no new object")
                 continue
             stored = record["s3"]["object"]
             key = unquote_plus(stored["key"])
-            found[
-                ObjectRef(record["s3"]["bucket"]["name"], key, stored.get("versionId") or stored.get("eTag", ""))
-            ] = None
+            ref = ObjectRef(
+                _text(record["s3"]["bucket"]["name"]),
+                _text(key),
+                _text(stored.get("versionId") or stored.get("eTag") or "", empty=True),
+            )
         except (KeyError, TypeError, AttributeError) as exc:
-            raise BadRequest(f"an event record can't be read: {exc!r}") from exc
-    return list(found)
+            raise BadRequest(f"an event record can't be read: {exc!r}; send S3's own notifications") from exc
+        if key.endswith("/") and stored.get("size") == 0:
+            ignored.append(f"{ref.uri} is a folder")
+        elif ref in found:
+            ignored.append(f"{ref.uri} is in this event twice")
+        else:
+            found[ref] = None
+    return Announced(tuple(found), tuple(ignored))
+
+
+def _from_oracle(event: Mapping[str, Any]) -> Announced:
+    envelope = _lowered(event)
+    kind = envelope.get("eventtype", envelope.get("type"))
+    if not isinstance(kind, str) or not kind:
+        raise BadRequest('the event does not say what happened; send it with its "eventType", or "type"')
+    if kind.lower() != ORACLE_CREATED:
+        return Announced((), (f"{kind[:100]} announces no new object",))
+    data = _lowered(envelope.get("data"))
+    more = _lowered(data.get("additionaldetails"))
+    resource = _RESOURCE.fullmatch(str(data.get("resourceid", "")))
+    bucket, key = more.get("bucketname"), data.get("resourcename")
+    try:
+        ref = ObjectRef(
+            _text(bucket or (resource[1] if resource else "")),
+            _text(key or (resource[2] if resource else "")),
+            _text(more.get("versionid") or more.get("etag") or "", empty=True),
+        )
+    except TypeError as exc:
+        raise BadRequest(
+            "the event names no object; send data.resourceName and additionalDetails.bucketName"
+        ) from exc
+    # Oracle's events tell no size; what the console calls a folder is an empty object whose name ends like this.
+    return Announced((), (f"{ref.uri} is a folder",)) if ref.key.endswith("/") else Announced((ref,))
+
+
+def _lowered(value: Any) -> dict[str, Any]:
+    """Return a JSON object with its keys in lower case; an empty one for anything else."""
+    return {str(key).lower(): entry for key, entry in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any, *, empty: bool = False) -> str:
+    """Return a text as it is; a TypeError for anything else, and for half of a surrogate pair."""
+    if not isinstance(value, str) or not (value or empty) or any("\ud800" <= char <= "\udfff" for char in value):
+        raise TypeError(f"{str(value)[:40]!a} is no name")
+    return value

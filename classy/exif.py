@@ -1,7 +1,7 @@
 """
 What a picture's file tells beside its pixels: its SHA-256, and from EXIF when and where it was taken.
 
-It reads the seven tags that say so and follows no other directory. Nonsense counts as absent: 0/0, numbers that are
+It reads the nine tags that say so and follows no other directory. Nonsense counts as absent: 0/0, numbers that are
 none, places that are not on the Earth, a place without its hemisphere, and the point 0°, 0°, which is what devices
 write that don't know. No picture, however odd, makes it raise.
 

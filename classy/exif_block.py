@@ -17,7 +17,7 @@ _STEPS = 20_000  # segments, chunks or boxes that are walked; a 100 MB PNG of 8 
 _ITEMS = 2_000  # of an AVIF; a picture of many tiles has some hundred
 _EXTENTS = 64  # of one item of an AVIF; Exif's is in one piece as a rule
 _PREFIX = b"Exif\0\0"
-_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)  # a segment's; any number of fill bytes may come before it
+_MARKER = re.compile(rb"\xff++([^\xff])", re.DOTALL)  # a segment's; any number of fill bytes may come before it
 
 
 def exif_block(picture: bytes) -> bytes:
@@ -164,13 +164,13 @@ def _extents(picture: bytes, at: int, wanted: int) -> list[tuple[int, int, int]]
         number(2)  # the data reference: 0, this file
         base = number(base_size)
         count = number(2)
-        if count > _EXTENTS:
-            break
+        if item != wanted:
+            at += count * (index_size + offset_size + length_size)
+            continue
         extents = []
-        for _ in range(count):
+        for _ in range(min(count, _EXTENTS)):
             number(index_size)
             offset, length = number(offset_size), number(length_size)
             extents.append((method, base + offset, length))
-        if item == wanted:
-            return extents
+        return extents
     return []

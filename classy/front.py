@@ -8,32 +8,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from classy import answers
 from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query
-from classy.errors import (
-    BadRequest,
-    PictureTooCostly,
-    PictureTooLarge,
-    SourceNotFound,
-    SourceTimedOut,
-    StorageFailed,
-    UnreadablePicture,
-    UploadDelayed,
-)
-from classy.events import ObjectRef, created_objects, is_event
-from classy.objects import ObjectStorage
-from classy.pipeline import Manifests, Pipeline, object_storage, row_error
+from classy.errors import RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
+from classy.events import is_event
+from classy.models.manifest import Manifest
+from classy.pipeline import Manifests, Pipeline, row_error
+from classy.records.recorder import Recorder, scores, source_of
+from classy.records.values import Refusal, Source
 from classy.settings import Settings
+from classy.uploads import FINAL, JSON, Uploads
 from graphpipe_fn.errors import (
     Busy,
     GraphPipeError,
     InternalError,
     TimedOut,
-    TooLarge,
     TransportFailed,
     Unavailable,
     status_of,
@@ -42,13 +36,18 @@ from graphpipe_fn.messages import Call, Error, Timing
 from graphpipe_fn.model import Buffer, Reply
 
 log = logging.getLogger(__name__)
-JSON = "application/json; charset=utf-8"
-# What no second try would mend: the verdict on the picture itself. Anything else sends the event back to its queue.
-FINAL = frozenset(
-    kind.code for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly, SourceNotFound, TooLarge)
-)
 RETRYABLE = frozenset(
-    kind.code for kind in (Busy, SourceTimedOut, StorageFailed, TimedOut, TransportFailed, Unavailable, UploadDelayed)
+    kind.code
+    for kind in (
+        Busy,
+        RecordsFailed,
+        SourceTimedOut,
+        StorageFailed,
+        TimedOut,
+        TransportFailed,
+        Unavailable,
+        UploadDelayed,
+    )
 )
 
 
@@ -69,12 +68,12 @@ class Classy:
     def __init__(
         self, settings: Settings, *, manifests: Manifests | None = None, now: Callable[[], datetime] = _now
     ) -> None:
-        self._now = now
         self._settings = settings
         self._manifests = manifests or Manifests(settings)
         self._pipeline = Pipeline(settings, self._manifests)
         self._defaults = Options(settings.top_k, settings.language)
-        self._objects: ObjectStorage | None = None
+        self._recorder = Recorder(settings.records, places=settings.places, now=now) if settings.records else None
+        self._uploads = Uploads(settings, self._manifests, self._uploaded, recorder=self._recorder, now=now)
         self._first = True
 
     def answer(self, body: Buffer, call: Call) -> Reply:
@@ -105,8 +104,10 @@ class Classy:
         return Reply([answers.encode(value)], status, JSON, hops)
 
     def close(self) -> None:
-        """Close the connections to the other stages; the next call opens new ones."""
+        """Close the connections to the other stages and to the records; the next call opens new ones."""
         self._pipeline.close()
+        if self._recorder:
+            self._recorder.close()
 
     def _answered(self, body: bytes, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         limit = self._settings.limit_rows
@@ -115,84 +116,82 @@ class Classy:
         elif body.lstrip().startswith(b"{") and not call.content_type.lower().startswith("image/"):
             value = parse_json(body)
             if is_event(value):
-                return self._uploads(value, call)
+                return self._uploads.answer(value, call)
             ask = ask_of(value, defaults=self._defaults, limit_rows=limit)
         else:
             ask = parse_ask(body, call.content_type, defaults=self._defaults, limit_rows=limit)
         results, hops = self.classify(ask, call)
         return ({"results": results} if ask.batch else results[0]), hops
 
-    def classify(self, ask: Ask, call: Call) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
+    def classify(
+        self, ask: Ask, call: Call, *, sources: Sequence[Source] = ()
+    ) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
         """
-        Return one answer per picture, in order, and what each hop cost.
+        Return one answer per picture, in order, and what each hop cost; record them where records are kept.
+
+        Args:
+            sources: Where the pictures came from, for the records; what the question itself says unless given.
 
         Raises:
-            GraphPipeError: the pipeline fails as a whole.
+            GraphPipeError: the pipeline fails as a whole. A record that can't be written is no such failure: the
+                answer says so.
         """
         manifest = self._manifests.get(ask.options.model)
+        if self._recorder:
+            self._recorder.prepare()
         done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)
         results = []
         for place, (row, ref) in enumerate(zip(done.rows, done.models, strict=True)):
             error = row_error(row)
             if error is not None:
-                results.append(answers.refusal(place, error, retryable=_retryable(error.code)))
+                used = manifest
+                entry = answers.refusal(place, error, retryable=_retryable(error.code))
             else:
                 used = manifest if ref in ("", manifest.ref) else self._manifests.get(ref)
-                options = ask.options
-                results.append(answers.result(place, row, used, k=options.top_k, language=options.language))
+                entry = answers.result(place, row, used, k=ask.options.top_k, language=ask.options.language)
+            if self._recorder and (error is None or error.code in FINAL):
+                kept = Refusal(error.code, error.message) if error else scores(self._kept_classes(row, used))
+                source = sources[place] if sources else source_of(ask.sources[place])
+                about = done.about[place]
+                entry |= _recorded(
+                    call,
+                    partial(
+                        self._recorder.record,
+                        kept,
+                        source=source,
+                        manifest=used,
+                        about=about,
+                        timings=done.timings,
+                        call=call,
+                    ),
+                )
+            results.append(entry)
         return results, done.timings
 
-    def _uploads(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
-        """Classify what an event says is new; raise UploadDelayed where a later try may do better."""
-        try:
-            return self._classified_uploads(event, call)
-        except BadRequest:
-            raise  # no event of ours, whenever it comes
-        except GraphPipeError as exc:
-            raise UploadDelayed(exc.message) from exc
+    def _kept_classes(self, row: Any, manifest: Manifest) -> list[dict[str, Any]]:
+        """Return the classes that a record holds: as many as the settings say, whatever this caller asked for."""
+        return [
+            answers.class_entry(manifest, index, row[index]) for index in answers.top_k(row, self._settings.top_k)
+        ]
 
-    def _classified_uploads(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
-        manifest = self._manifests.get()
-        objects = created_objects(event)
-        todo = [ref for ref in objects if not self._is_done(ref, manifest.ref)]
-        if not todo:
-            return {"results": [], "ignored": len(objects)}, ()
-        results, hops = self.classify(Ask(tuple(ref.uri for ref in todo), self._defaults, batch=True), call)
-        written = []
-        for ref, entry in zip(todo, results, strict=True):
-            if "error" in entry and entry["error"]["code"] not in FINAL:
-                raise UploadDelayed(f"{ref.uri} can't be classified now: {entry['error']['message']}")
-            timed = {**entry, "timings": answers.timings(hops)}
-            written.append(self._write(ref, manifest.ref, timed, call))
-        return {"results": written, "ignored": len(objects) - len(todo)}, hops
+    def _uploaded(self, sources: Sequence[Source], call: Call) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
+        ask = Ask(tuple(source.uri for source in sources), self._defaults, batch=True)
+        return self.classify(ask, call, sources=sources)
 
-    def _is_done(self, ref: ObjectRef, model: str) -> bool:
-        if not self._settings.results:
-            return False
-        try:
-            self._storage.size(self._place(ref, model))
-        except SourceNotFound:
-            return False
-        return True
 
-    def _write(self, ref: ObjectRef, model: str, entry: dict[str, Any], call: Call) -> dict[str, Any]:
-        value = {"source": ref.uri, "version": ref.version, **entry}
-        if self._settings.results:
-            value["classified_at"] = self._now().isoformat()
-            value["call_id"] = call.id
-            self._storage.put(self._place(ref, model), answers.encode(value), content_type=JSON)
-        return value
-
-    def _place(self, ref: ObjectRef, model: str) -> str:
-        """Return the result's own URI: the same for every delivery of the same event, never in the inbox."""
-        version = ref.version.strip('"') or "current"
-        return f"{self._settings.results}/{ref.bucket}/{ref.key}/{version}.{model}.json"
-
-    @property
-    def _storage(self) -> ObjectStorage:
-        if self._objects is None:
-            self._objects = object_storage(self._settings)
-        return self._objects
+def _recorded(call: Call, record: Callable[[], None]) -> dict[str, Any]:
+    """Record an outcome; return what its answer says of that."""
+    try:
+        record()
+    except GraphPipeError as exc:
+        log.warning("call %s: not recorded: %d %s", call.id, exc.code, exc.message)
+        error = _error(exc)
+    except Exception:
+        log.exception("call %s: not recorded", call.id)
+        error = Error(InternalError.code, f"internal error, call {call.id}; the log has the detail")
+    else:
+        return {"recorded": True}
+    return {"recorded": False, "recorded_error": {"code": error.code, "message": error.message}}
 
 
 def _error(exc: GraphPipeError) -> Error:

@@ -100,9 +100,9 @@ def parse_url(text: str) -> URL:
     return URL(scheme, host, port, target)
 
 
-def shown_url(text: str) -> str:
+def shown_url(text: str, *, limit: int = SHOWN_MAX) -> str:
     """
-    Return a URL as messages may show it: no user info, no query, no control characters, 200 characters at most.
+    Return a URL as messages may show it: no user info, no query, no control characters, `limit` characters at most.
 
     Queries are dropped because signed URLs carry their key there. It takes any text, a URL or not.
     """
@@ -122,7 +122,7 @@ def shown_url(text: str) -> str:
     elif "@" in text[len(bare) :] and not _plain(authority[0]):
         rest = "…"  # a password with a question mark in it
     clean = "".join(char for char in scheme + rest if char.isprintable()) + ("?…" if query else "")
-    return clean if len(clean) <= SHOWN_MAX else clean[: SHOWN_MAX - 1] + "…"
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
 def _plain(authority: str) -> bool:

@@ -48,6 +48,7 @@ def test_a_function_loads_only_what_it_needs(
         body = b'{"name": 7}'
         environ = {f"CLASSY_{stage}": "http://127.0.0.1:9/" for stage in ("DOWNLOADER", "PREPROCESSOR", "VGG")}
         environ["CLASSY_TOPOLOGY"] = "caller-led"
+        environ["CLASSY_RECORDS"] = "sqlite:////nowhere/records.db"  # opened with the first thing to record
     else:
         body = b"".join(encode_request(InferRequest((strings(["http://127.0.0.1/"]),))))
     done = subprocess.run(

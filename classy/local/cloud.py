@@ -25,6 +25,7 @@ from classy.s3 import Storage
 INBOX, RESULTS, MODELS, PHOTOS = "classy-inbox", "classy-results", "classy-models", "classy-photos"
 BUCKETS = (INBOX, RESULTS, MODELS, PHOTOS)
 MODEL_STORE = f"s3://{MODELS}"
+RECORDS = "records.db"  # in the state folder
 STAGES = ("downloader", "preprocessor", "vgg")
 
 
@@ -92,6 +93,7 @@ def configured(cloud: LocalCloud, app: AppSpec, folder: Path, *, state_dir: Path
         "classy-func": {
             "CLASSY_TOPOLOGY": "caller-led",
             "CLASSY_RESULTS": f"s3://{RESULTS}",
+            "CLASSY_RECORDS": f"sqlite:///{(state_dir / RECORDS).absolute()}",
             **{f"CLASSY_{stage.upper()}": url for stage, url in urls.items()},
         },
     }

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -25,6 +25,7 @@ from classy.records.values import (
 from graphpipe_fn.messages import Timing
 
 KINDS = ("url", "bucket", "upload")
+_Condition: TypeAlias = "sa.ColumnElement[bool]"
 
 
 def encoded(record: Classification) -> dict[str, Any]:
@@ -91,26 +92,33 @@ def names(record: Classification) -> frozenset[str]:
     return frozenset(name.casefold() for name in (best.class_id, *best.labels.values()) if name)
 
 
-def conditions(query: Query, class_keys: Sequence[str] | None) -> list[sa.ColumnElement[bool]]:
+def times(query: Query, at: sa.ColumnElement[datetime], row_id: sa.ColumnElement[int]) -> list[_Condition]:
     """
-    Return what a query asks for.
-
-    Args:
-        class_keys: Of the classes that the query's label names; None where it names none.
+    Return what a query asks for of the columns that records are ordered by.
 
     Raises:
         BadRequest: `after` is no cursor.
     """
-    found: list[sa.ColumnElement[bool]] = []
-    at = records.c.classified_at
+    found: list[_Condition] = []
     if query.since is not None:
         found.append(at >= query.since)
     if query.until is not None:
         found.append(at < query.until)
     if query.after:
-        before, row_id = _position(query.after)
-        # Not as (at, id) < (before, row_id): MariaDB uses no index for that.
-        found += [at <= before, (at < before) | (records.c.id < row_id)]
+        before, before_id = _position(query.after)
+        # Not as (at, row_id) < (before, before_id): MariaDB uses no index for that.
+        found += [at <= before, (at < before) | (row_id < before_id)]
+    return found
+
+
+def others(query: Query, class_keys: Sequence[str] | None) -> list[_Condition]:
+    """
+    Return what a query asks for of all other columns.
+
+    Args:
+        class_keys: Of the classes that the query's label names; None where it names none.
+    """
+    found: list[_Condition] = []
     if query.box is not None:
         found += _inside(query.box)
     if class_keys is not None:
@@ -122,10 +130,10 @@ def conditions(query: Query, class_keys: Sequence[str] | None) -> list[sa.Column
         found.append(records.c.model_name == name)
         found += [records.c.model_version == version] if version else []
     if query.source:
-        bucket, _, key_text = query.source.removeprefix("s3://").partition("/")
+        bucket, _, object_key = query.source.removeprefix("s3://").partition("/")
         if query.source in KINDS:
             found.append(records.c.source_kind == query.source)
-        elif query.source.startswith("s3://") and not key_text:
+        elif query.source.startswith("s3://") and not object_key:
             found.append(records.c.bucket == bucket)
         else:
             found.append(records.c.source_uri == query.source)
@@ -148,9 +156,9 @@ def _position(text: str) -> tuple[datetime, int]:
         raise BadRequest(f"{text[:80]!r} is no cursor; give the one that came with the page before") from None
 
 
-def _inside(box: Box) -> list[sa.ColumnElement[bool]]:
+def _inside(box: Box) -> list[_Condition]:
     longitude = records.c.longitude_deg
-    meridians: sa.ColumnElement[bool]
+    meridians: _Condition
     if box.west_deg <= box.east_deg:
         meridians = longitude.between(box.west_deg, box.east_deg)
     else:

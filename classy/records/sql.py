@@ -91,13 +91,21 @@ class SqlRecords:
         if query.label:
             named = sa.select(class_names.c.class_key).where(class_names.c.name == query.label.casefold())
             keys = list(connection.execute(named).scalars())
-        newest = records.c.classified_at.desc(), records.c.id.desc()
+        at, row_id = records.c.classified_at, records.c.id
         if query.box is None:
-            return sa.select(records).where(*rows.conditions(query, keys)).order_by(*newest).limit(query.limit + 1)
-        # The box's own index finds the rows and holds their times, so whole rows are read for one page only.
-        found = sa.select(records.c.id).where(*rows.conditions(query, keys))
-        inner = found.order_by(*newest).limit(query.limit + 1).subquery()
-        return sa.select(records).join(inner, inner.c.id == records.c.id).order_by(*newest)
+            wanted = sa.select(records).where(*rows.times(query, at, row_id), *rows.others(query, keys))
+            return wanted.order_by(at.desc(), row_id.desc()).limit(query.limit + 1)
+        # The box's own index finds the rows and holds their times, and whole rows are read for one page only. The
+        # offset of nothing keeps databases from walking through all times instead, in the hope of meeting the box.
+        inside = sa.select(row_id, at).where(*rows.others(query, keys)).offset(0).subquery()
+        page = (
+            sa.select(inside.c.id)
+            .where(*rows.times(query, inside.c.classified_at, inside.c.id))
+            .order_by(inside.c.classified_at.desc(), inside.c.id.desc())
+            .limit(query.limit + 1)
+            .subquery()
+        )
+        return sa.select(records).join(page, page.c.id == row_id).order_by(at.desc(), row_id.desc())
 
     def delete_picture(self, sha256: str) -> int:
         """Forget every record of a picture; return how many there were."""

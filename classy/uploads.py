@@ -1,0 +1,191 @@
+"""
+Uploads that classify themselves: an event in, results written and recorded.
+
+Events come at least once and in any order, so everything here can be done twice: what was done already is left
+alone. A picture that can't be read is a result; a failure of ours is none, and sends the event back to its queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from classy import answers
+from classy.errors import (
+    BadRequest,
+    PictureTooCostly,
+    PictureTooLarge,
+    SourceNotFound,
+    UnreadablePicture,
+    UnusableURL,
+    UploadDelayed,
+)
+from classy.events import ObjectRef, announced
+from classy.models.manifest import Manifest
+from classy.objects import ObjectStorage
+from classy.pipeline import Manifests, object_storage
+from classy.records.recorder import Recorder
+from classy.records.values import Refusal, Source, object_identity
+from classy.s3 import bucket_and_key
+from classy.settings import Settings
+from graphpipe_fn.errors import GraphPipeError, TooLarge
+from graphpipe_fn.messages import Call, Error, Timing
+
+JSON = "application/json; charset=utf-8"
+KEY_BYTES = 1024  # of an S3 key, at most
+# What no second try would mend: the verdict on the picture itself. Anything else sends the event back to its queue.
+FINAL = frozenset(
+    kind.code for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly, SourceNotFound, TooLarge)
+)
+
+Answered = tuple[list[dict[str, Any]], tuple[Timing, ...]]
+
+
+class Uploads:
+    """
+    Deal with events of uploads.
+
+    Args:
+        classify: Answers for pictures by their URIs, and records the answers where records are kept: each then
+            says so, under "recorded".
+        recorder: None where no records are kept.
+        now: The clock, aware UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        manifests: Manifests,
+        classify: Callable[[Sequence[Source], Call], Answered],
+        *,
+        recorder: Recorder | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._results = settings.results.rstrip("/")
+        self._settings = settings
+        self._manifests = manifests
+        self._classify = classify
+        self._recorder = recorder
+        self._now = now
+        self._objects: ObjectStorage | None = None
+
+    def answer(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
+        """
+        Classify what an event says is new.
+
+        Returns:
+            {"results": one answer per object, "ignored": how much else there was, "reasons": why}, and the hops.
+
+        Raises:
+            BadRequest: no event that can be read, whenever it comes.
+            UploadDelayed: a later try may do better.
+        """
+        try:
+            return self._answered(event, call)
+        except (BadRequest, UploadDelayed):
+            raise
+        except GraphPipeError as exc:
+            raise UploadDelayed(exc.message) from exc
+
+    def _answered(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
+        said = announced(event)
+        if not said.objects:
+            return {"results": [], "ignored": len(said.ignored), "reasons": list(said.ignored)}, ()
+        manifest = self._manifests.get()
+        done = {ref: why for ref in said.objects if (why := self._done(ref, manifest.ref))}
+        odd = {ref: exc for ref in said.objects if ref not in done and (exc := _unaddressable(ref))}
+        todo = [ref for ref in said.objects if ref not in done and ref not in odd]
+        entries, hops = self._classify([_source(ref) for ref in todo], call) if todo else ([], ())
+        found = dict(zip(todo, entries, strict=True))
+        late = {ref: why for ref, entry in found.items() if (why := _delay(entry))}
+        found |= {ref: self._refused(ref, exc, manifest, call) for ref, exc in odd.items()}
+        results = [
+            self._written(ref, found[ref], manifest, hops, call)
+            for ref in said.objects
+            if ref in found and ref not in late
+        ]
+        for ref, why in late.items():  # only now, so that a bad one does not hold up the others
+            raise UploadDelayed(f"{ref.uri} can't be dealt with now: {why}")
+        reasons = [*said.ignored, *done.values()]
+        return {"results": results, "ignored": len(reasons), "reasons": reasons}, hops
+
+    def _done(self, ref: ObjectRef, model: str) -> str:
+        """Return why there is nothing to do for an object, "" where there is."""
+        if self._results and ref.uri.startswith(f"{self._results}/"):
+            if "/" not in self._results.removeprefix("s3://"):
+                raise UploadDelayed(
+                    f"CLASSY_RESULTS is {self._results}, the bucket that uploads come to, so every result would be "
+                    "an upload; name another bucket, or a prefix in it that announces nothing"
+                )
+            return f"{ref.uri} is a result of ours"
+        if not self._recorder and not self._results:
+            return ""
+        if self._recorder:
+            record = self._recorder.store.get(object_identity(ref.bucket, ref.key, ref.version, model))
+            # An object that was not there may have come back, with the same etag.
+            if record is None or (record.refusal is not None and record.refusal.code == SourceNotFound.code):
+                return ""
+        if self._results:
+            try:
+                self._storage.size(self._place(ref, model))
+            except SourceNotFound:
+                return ""
+        return f"{ref.uri} was classified by {model} before"
+
+    def _refused(self, ref: ObjectRef, exc: UnusableURL, manifest: Manifest, call: Call) -> dict[str, Any]:
+        """Refuse an object that nobody can open."""
+        entry = answers.refusal(0, Error(exc.code, exc.message), retryable=False)
+        if self._recorder:
+            refusal = Refusal(exc.code, exc.message)
+            self._recorder.record(refusal, source=_source(ref), manifest=manifest, call=call)
+            entry["recorded"] = True
+        return entry
+
+    def _written(
+        self, ref: ObjectRef, entry: dict[str, Any], manifest: Manifest, hops: Sequence[Timing], call: Call
+    ) -> dict[str, Any]:
+        """Return one object's result, written where the settings say."""
+        value = {"source": ref.uri, "version": ref.version, **entry, "timings": answers.timings(hops)}
+        if self._results:
+            value["classified_at"] = self._now().isoformat()
+            value["call_id"] = call.id
+            self._storage.put(self._place(ref, manifest.ref), answers.encode(value), content_type=JSON)
+        return value
+
+    def _place(self, ref: ObjectRef, model: str) -> str:
+        """Return the result's own URI: the same for every delivery of the same event."""
+        version = ref.version.strip('"') or "current"
+        place = f"{self._results}/{ref.bucket}/{ref.key}/{version}.{model}.json"
+        try:
+            if len(bucket_and_key(place)[1].encode()) <= KEY_BYTES:
+                return place
+        except UnusableURL:
+            pass  # an object whose key nobody can open has a result nevertheless
+        return f"{self._results}/unusual-keys/{object_identity(ref.bucket, ref.key, version, model)}.json"
+
+    @property
+    def _storage(self) -> ObjectStorage:
+        if self._objects is None:
+            self._objects = object_storage(self._settings)
+        return self._objects
+
+
+def _source(ref: ObjectRef) -> Source:
+    return Source("bucket", ref.uri, ref.bucket, ref.key, ref.version)
+
+
+def _unaddressable(ref: ObjectRef) -> UnusableURL | None:
+    try:
+        bucket_and_key(ref.uri)
+    except UnusableURL as exc:
+        return exc
+    return None
+
+
+def _delay(entry: Mapping[str, Any]) -> str:
+    """Return why an answer is not the last word on its picture, "" where it is."""
+    error = entry.get("error")
+    if error and error["code"] not in FINAL:
+        return str(error["message"])
+    return "" if entry.get("recorded", True) else str(entry["recorded_error"]["message"])
