@@ -556,6 +556,22 @@ def test_threads_share_a_store(path: Path) -> None:
     store.close()
 
 
+def test_stores_that_open_an_empty_file_at_once_all_do(tmp_path: Path) -> None:
+    """One of them makes the tables, and SQLite's refusal to queue for its write-ahead log stops none."""
+
+    def first_of(database: Path) -> bool:
+        store = SqlRecords(url_of(database))
+        try:
+            return store.put(record())
+        finally:
+            store.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(12):
+            written = list(pool.map(first_of, [tmp_path / f"{number}.db"] * 8))
+            assert written.count(True) == 1
+
+
 def _writers(path: Path, *, processes: int, objects: int, kills: int) -> None:
     """Let processes write the same records, and kill some at random; each that was killed starts again."""
     dice = random.Random(processes)
