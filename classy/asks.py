@@ -177,6 +177,10 @@ def _source(key: str, value: Any) -> str | bytes:
 def _text(value: Any, key: str, *, empty: bool = True) -> str:
     if not isinstance(value, str) or not (value.strip() or empty):
         raise BadRequest(f'"{key}" must be {"a URL" if not empty else "a text"}, not {value!r:.60}')
+    try:
+        value.encode()
+    except UnicodeEncodeError as exc:
+        raise BadRequest(f'"{key}" holds half a character (\\ud800 to \\udfff alone); send whole ones') from exc
     return value.strip()
 
 

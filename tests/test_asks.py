@@ -58,6 +58,7 @@ BAD: list[Any] = [
     pytest.param({"nmae": URL}, "unknown key 'nmae'", id="a typing mistake"),
     pytest.param({"name": 7}, '"name" must be a URL, not 7', id="no text"),
     pytest.param({"name": " "}, '"name" must be a URL', id="blank URL"),
+    pytest.param({"name": "https://x/\ud800"}, "half a character", id="a lone surrogate"),
     pytest.param({"images": []}, "at least one URL", id="no images"),
     pytest.param({"images": URL}, "must be a list", id="images is a text"),
     pytest.param({"images": [URL] * 4}, "holds 4; the limit is 3", id="too many"),
