@@ -103,6 +103,8 @@ REFUSALS: list[tuple[str, DType, object, int, int]] = [
     ("below the dtype's range", DType.UINT8, {"inputs": [[-1]]}, 422, 42200),
     ("a fraction for a whole number", DType.INT32, {"inputs": [[0.5]]}, 422, 42200),
     ("no base64", DType.STRING, {"inputs": [[{"b64": "é"}]]}, 400, 40001),
+    ("base64 cut short", DType.STRING, {"inputs": [[{"b64": "DDDD="}]]}, 400, 40001),
+    ("base64 of another kind", DType.STRING, {"inputs": [[{"b64": 1}]]}, 400, 40001),
     ("an object that is no bytes", DType.STRING, {"inputs": [[{"a": 1}]]}, 400, 40001),
     ("a bug", DType.NULL, {"inputs": [1], "config": "bug"}, 500, 50000),
     ("an error that is returned", DType.NULL, {"inputs": [1], "config": "returned"}, 422, 42207),
