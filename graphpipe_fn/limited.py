@@ -7,7 +7,7 @@ other. The others wait their turn here, where it costs nothing.
 
 from __future__ import annotations
 
-import threading
+from queue import Empty, SimpleQueue
 
 from graphpipe_fn.deadline import left_s
 from graphpipe_fn.errors import Busy, TimedOut
@@ -26,7 +26,10 @@ class Limited:
 
     def __init__(self, model: Model, *, concurrency: int, wait_s: float = 30.0) -> None:
         self._model = model
-        self._turns = threading.BoundedSemaphore(concurrency)
+        # A semaphore, but written in C and fair: who waits longest is next.
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(concurrency):
+            self._turns.put(None)
         self._wait_s = wait_s
 
     def metadata(self) -> Metadata:
@@ -42,13 +45,20 @@ class Limited:
             TimedOut: the request's deadline came first.
             GraphPipeError: the model's own.
         """
-        if not self._turns.acquire(blocking=False):
-            left = left_s(request.call)
-            if not self._turns.acquire(timeout=self._wait_s if left is None else min(left, self._wait_s)):
-                if left is not None and left <= self._wait_s:
-                    raise TimedOut("the deadline passed while other requests were computed; allow more time")
-                raise Busy(f"other requests took longer than {self._wait_s:g} s", retry_after_s=self._wait_s)
+        try:
+            self._turns.get_nowait()
+        except Empty:
+            self._wait(request)
         try:
             return self._model.infer(request)
         finally:
-            self._turns.release()
+            self._turns.put(None)
+
+    def _wait(self, request: InferRequest) -> None:
+        left = left_s(request.call)
+        try:
+            self._turns.get(timeout=self._wait_s if left is None else min(left, self._wait_s))
+        except Empty as exc:
+            if left is not None and left <= self._wait_s:
+                raise TimedOut("the deadline passed while other requests were computed; allow more time") from exc
+            raise Busy(f"other requests took longer than {self._wait_s:g} s", retry_after_s=self._wait_s) from exc

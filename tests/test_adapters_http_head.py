@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -133,6 +134,25 @@ def test_nothing_else_is_raised() -> None:
         except GraphPipeError:
             continue
         assert parsed.length is None or parsed.length >= 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost:" + b" " * 16_000 + b"\0",
+        b"GET / HTTP/1.1\r\n" + b"a" * 16_000,
+        b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 4_000 + b"\0",
+        b"G" * 16_000,
+        b"GET " + b"/" * 16_000 + b"\0 HTTP/1.1",
+    ],
+    ids=["spaces", "name", "lines", "method", "target"],
+)
+def test_hostile_heads_take_no_time(head: bytes) -> None:
+    """A head of 16 KB that is no head is refused within 20 ms, however it is built."""
+    began = time.process_time()
+    with pytest.raises(MalformedMessage):
+        parse_head(head)
+    assert time.process_time() - began < 0.02
 
 
 CHUNKS: list[tuple[bytes, int | None]] = [

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -164,8 +163,7 @@ class Connection:
     def _answer(self, head: Head, call: Call, body: Callable[[], Buffer]) -> tuple[int, int]:
         """Answer and send; return the status and the bytes sent, but not the reply: it may be views of the body."""
         reply = self._site.reply(head.method, head.path, body, call)
-        self._send(reply, call, method=head.method, keep_alive=head.keep_alive)
-        return reply.status, reply.length
+        return reply.status, self._send(reply, call, method=head.method, keep_alive=head.keep_alive)
 
     def _head(self) -> bytes:
         deadline_s = time.monotonic() + (self._limits.idle_s if self._start == self._stop else self._limits.head_s)
@@ -216,13 +214,16 @@ class Connection:
         view[:have] = self._view[self._start : self._start + have]
         self._start += have
         due = self._pace()
-        with _reading(lambda: f"after {have:,} of its {length:,} bytes"):
-            self._continue(head, due(have))
+        try:
+            if head.waits:
+                self._continue(due(have))
             while have < length:
                 received = self._stream.receive(view[have : have + PIECE_BYTES], due(have), whole=True)
                 if not received:
                     raise _Ended
                 have += received
+        except (_Ended, OSError) as exc:
+            raise _cut_short(exc, f"after {have:,} of its {length:,} bytes") from exc
         self._body_read = True
         self.phase = Phase.ANSWERING
         return view
@@ -235,9 +236,12 @@ class Connection:
         body = bytearray()
         if head.length is None:
             due = self._pace()
-            with _reading(lambda: f"after {len(body):,} bytes"):
-                self._continue(head, due(0))
+            try:
+                if head.waits:
+                    self._continue(due(0))
                 self._read_chunked(body, due)
+            except (_Ended, OSError) as exc:
+                raise _cut_short(exc, f"after {len(body):,} bytes") from exc
         self._body_read = True
         self.phase = Phase.ANSWERING
         return body
@@ -272,11 +276,12 @@ class Connection:
         self._start = end + 2
         return line
 
-    def _continue(self, head: Head, deadline_s: float) -> None:
-        if head.waits and self._start == self._stop:
+    def _continue(self, deadline_s: float) -> None:
+        if self._start == self._stop:  # else the client has not waited
             self._stream.send([CONTINUE], len(CONTINUE), deadline_s)
 
-    def _send(self, reply: Reply, call: Call, *, method: str, keep_alive: bool) -> None:
+    def _send(self, reply: Reply, call: Call, *, method: str, keep_alive: bool) -> int:
+        """Send a reply; return its length."""
         keep_alive = keep_alive and self._body_read and not self.leaving
         length = reply.length
         lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Error')}", f"Date: {http_date()}"]
@@ -293,6 +298,7 @@ class Connection:
             self._stream.send([head, *reply.buffers], len(head) + length, deadline_s)
         if not keep_alive:
             self._linger()
+        return length
 
     def _linger(self) -> None:
         """Read on for a moment: closing with unread bytes would reset the connection, and with it the reply."""
@@ -303,15 +309,10 @@ class Connection:
             pass
 
 
-@contextmanager
-def _reading(how_far: Callable[[], str]) -> Iterator[None]:
-    """Translate what ends a body too early."""
-    try:
-        yield
-    except TimeoutError as exc:
-        raise SlowClient(f"the body did not arrive in time, but ended {how_far()}") from exc
-    except (_Ended, OSError) as exc:
-        raise MalformedMessage(f"the body ended {how_far()}") from exc
+def _cut_short(exc: Exception, where: str) -> GraphPipeError:
+    if isinstance(exc, TimeoutError):
+        return SlowClient(f"the body did not arrive in time, but ended {where}")
+    return MalformedMessage(f"the body ended {where}")
 
 
 _date = (0, "")

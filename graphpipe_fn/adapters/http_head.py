@@ -17,7 +17,9 @@ FIELDS_MAX = 100
 
 _NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rf"({_NAME}) ([!-~]+) HTTP/([0-9])\.([0-9])")
-_FIELD = re.compile(rf"({_NAME}):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+# Possessive throughout: with a choice of where a run of spaces ends, a hostile line would take quadratic time.
+_FIELD = re.compile(rf"({_NAME}+):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n")
+_FIELDS = re.compile(rf"(?:{_NAME}+:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+")
 _LENGTH = re.compile(r"[0-9]{1,18}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 _ABSOLUTE = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
@@ -74,38 +76,28 @@ def parse_head(head: bytes) -> Head:
         MalformedMessage: no HTTP/1.1, or not unmistakably.
         UnknownVersion, UnknownCoding, UnmetExpectation: HTTP, but not what is spoken here.
     """
-    lines = head.decode("latin-1").split("\r\n")
-    start = _REQUEST_LINE.fullmatch(lines[0])
+    line, _, rest = head.decode("latin-1").partition("\r\n")
+    start = _REQUEST_LINE.fullmatch(line)
     if start is None:
-        raise MalformedMessage(f"{lines[0][:80]!r} is no HTTP request line")
+        raise MalformedMessage(f"{line[:80]!r} is no HTTP request line")
     method, target, major, minor = start.groups()
     if major != "1" or minor not in "01":
         raise UnknownVersion(f"HTTP/{major}.{minor} is not spoken here; use HTTP/1.1")
-    if len(lines) > FIELDS_MAX:
-        raise MalformedMessage(f"there are over {FIELDS_MAX} header lines; send fewer")
-    headers: dict[str, str] = {}
-    for line in lines[1:]:
-        field = _FIELD.fullmatch(line)
-        if field is None:
-            raise MalformedMessage(f"{line[:80]!r} is no HTTP header line")
-        name, value = field[1].lower(), field[2].rstrip(" \t")
-        if name not in headers:
-            headers[name] = value
-        elif name in _ONCE:
-            raise MalformedMessage(f"there are two {name} headers; send one")
-        else:
-            headers[name] += ", " + value
+    headers = _headers(rest + "\r\n" if rest else "")
     modern = minor == "1"
     if modern and "host" not in headers:
         raise MalformedMessage("there is no Host header, which HTTP/1.1 demands")
-    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+    keep_alive = modern
+    if "connection" in headers:
+        options = {option.strip() for option in headers["connection"].lower().split(",")}
+        keep_alive = "close" not in options and (modern or "keep-alive" in options)
     return Head(
         method,
-        _path(target),
+        "/" if target == "/" else _path(target),
         headers,
-        keep_alive="close" not in options and (modern or "keep-alive" in options),
+        keep_alive,
         length=_length(headers, chunked_allowed=modern),
-        waits=modern and _expects(headers),
+        waits=modern and "expect" in headers and _expects(headers["expect"]),
     )
 
 
@@ -120,6 +112,25 @@ def chunk_length(line: bytes) -> int:
     if match is None:
         raise MalformedMessage(f"{line[:40]!r} is no length of a chunk")
     return int(match[1], 16)
+
+
+def _headers(lines: str) -> dict[str, str]:
+    if not _FIELDS.fullmatch(lines):
+        wrong = next(line for line in lines.split("\r\n") if not _FIELD.fullmatch(line + "\r\n"))
+        raise MalformedMessage(f"{wrong[:80]!r} is no HTTP header line")
+    fields = _FIELD.findall(lines)
+    if len(fields) > FIELDS_MAX:
+        raise MalformedMessage(f"there are over {FIELDS_MAX} header lines; send fewer")
+    headers: dict[str, str] = {}
+    for written, text in fields:
+        name, value = written.lower(), text.rstrip(" \t")
+        if name not in headers:
+            headers[name] = value
+        elif name in _ONCE:
+            raise MalformedMessage(f"there are two {name} headers; send one")
+        else:
+            headers[name] += ", " + value
+    return headers
 
 
 def _path(target: str) -> str:
@@ -146,10 +157,7 @@ def _length(headers: Mapping[str, str], *, chunked_allowed: bool) -> int | None:
     return int(declared)
 
 
-def _expects(headers: Mapping[str, str]) -> bool:
-    expectation = headers.get("expect")
-    if expectation is None:
-        return False
+def _expects(expectation: str) -> bool:
     if expectation.lower() != "100-continue":
         raise UnmetExpectation(f"the expectation {expectation[:40]!r} is not known here")
     return True
