@@ -13,6 +13,8 @@ import pytest
 from packages import cache_folder
 
 PIP_TIMEOUT_S = 900  # the largest environment is 1 GB of wheels
+# What pip says where a package is not to be had; anything else is a mistake of ours.
+UNREACHABLE = ("No matching distribution found", "due to an OSError")
 
 
 def environment(name: str, *installs: Sequence[str]) -> Path:
@@ -34,17 +36,19 @@ def environment(name: str, *installs: Sequence[str]) -> Path:
         if not done.exists() or done.read_text() != contents:
             venv.create(home, clear=True, symlinks=True)
             for install in installs:
-                refusal = pip_install(python, *install)
-                if refusal:
-                    pytest.skip(f"pip can't install {' '.join(install)}: {refusal}")
+                _install(python, install)
             done.write_text(contents)
     return python
 
 
-def pip_install(python: Path, *arguments: str) -> str:
-    """Install into an environment with this environment's pip; return pip's last word where it fails, else ""."""
+def _install(python: Path, arguments: Sequence[str]) -> None:
+    """Install into an environment with this environment's pip."""
     command = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-input"]
     # Python compiles what is imported; compiling all of it takes longer than the rest.
     command += ["--no-compile", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PIP_TIMEOUT_S)
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["(no word)"])[-1]
+    if done.returncode:
+        cannot = f"pip can't install {' '.join(arguments)}"
+        if any(words in done.stderr for words in UNREACHABLE):
+            pytest.skip(f"{cannot}: {done.stderr.strip().splitlines()[-1]}")
+        pytest.fail(f"{cannot}:\n{done.stderr}")
