@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from classy.models.manifest import InputSpec
 from graphpipe_fn.binding import bind
-from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, TooLarge
+from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, TooLarge, Unavailable
 from graphpipe_fn.loading import Loading
 from graphpipe_fn.messages import (
+    Call,
     DType,
     InferRequest,
     InferResponse,
@@ -172,16 +173,16 @@ class Classifiers:
         self._keep = keep
         self._lock = threading.Lock()
         self._models: OrderedDict[str, Loading] = OrderedDict()
-        self._model("")
+        self._loading(default)
 
     @property
     def ready(self) -> bool:
         """Return whether the default model is loaded."""
-        return self._model("").ready
+        return self._loading(self._default).ready
 
     def metadata(self) -> Metadata:
         """Return the default model's metadata, waiting for it."""
-        return self._model("").metadata()
+        return self._loading(self._default).metadata()
 
     def infer(self, request: InferRequest) -> InferResponse:
         """
@@ -192,13 +193,28 @@ class Classifiers:
             GraphPipeError: the model's own.
         """
         started_s = time.perf_counter()
-        response = self._model(model_of(request.config)).infer(request.replace(config=""))
+        response = self._model(model_of(request.config), request.call).infer(request.replace(config=""))
         return InferResponse(
             response.outputs, response.errors, (*response.timings, Timing("vgg", time.perf_counter() - started_s))
         )
 
-    def _model(self, ref: str) -> Loading:
-        ref = ref or self._default
+    def _model(self, ref: str, call: Call) -> Model:
+        """Return NAME@VERSION from where it is: NAME, which loads at the start, is often just that version."""
+        name = ref.partition("@")[0]
+        with self._lock:
+            alias = self._models.get(name) if name != ref and ref not in self._models else None
+        if alias is not None:
+            try:
+                about = alias.loaded(call).metadata()
+            except Unavailable:
+                raise
+            except GraphPipeError:
+                about = Metadata()  # the alias can't be had; the version may be
+            if f"{about.name}@{about.version}" == ref:
+                return alias
+        return self._loading(ref or self._default)
+
+    def _loading(self, ref: str) -> Loading:
         with self._lock:
             if ref not in self._models:
                 self._models[ref] = Loading(lambda: self._load(ref))

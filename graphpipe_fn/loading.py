@@ -44,7 +44,7 @@ class Loading:
 
     def metadata(self) -> Metadata:
         """Return the loaded model's metadata, waiting for it as infer() does."""
-        return self._loaded(Call()).metadata()
+        return self.loaded(Call()).metadata()
 
     def infer(self, request: InferRequest) -> InferResponse:
         """
@@ -54,13 +54,14 @@ class Loading:
             Unavailable: it is not there before the request's deadline; the load goes on.
             GraphPipeError: what `load` raised; the next request starts it anew.
         """
-        return self._loaded(request.call).infer(request)
+        return self.loaded(request.call).infer(request)
 
     def _begin(self) -> _Attempt:
         with self._lock:
             if self._attempt is None:
                 self._attempt = _Attempt()
-                threading.Thread(target=self._run, args=(self._attempt,), name="model-load", daemon=True).start()
+                # Not a daemon: at the interpreter's end a thread inside a native library would take the process down.
+                threading.Thread(target=self._run, args=(self._attempt,), name="model-load", daemon=False).start()
             return self._attempt
 
     def _run(self, attempt: _Attempt) -> None:
@@ -73,7 +74,13 @@ class Loading:
                 self._attempt = None
             attempt.done.set()
 
-    def _loaded(self, call: Call) -> Model:
+    def loaded(self, call: Call) -> Model:
+        """
+        Return the model once it is there.
+
+        Raises:
+            Unavailable, GraphPipeError: as infer() does.
+        """
         if self._model is not None:
             return self._model
         attempt = self._begin()

@@ -152,6 +152,20 @@ def test_a_request_names_its_model_and_the_last_few_stay() -> None:
     assert loads == ["m", "n", "o", "m"]
 
 
+def test_a_version_that_its_name_already_loads_is_not_loaded_twice() -> None:
+    """Classy asks for NAME@VERSION while NAME loads at the start; that is one model in memory, not two."""
+    loads: list[str] = []
+
+    def load(ref: str) -> Texts:
+        loads.append(ref)
+        return Texts(str.upper, "m")  # whose version is "1"
+
+    stage = Classifiers(load, default="m")
+    for ref in ("m@1", "m@2", "m"):
+        stage.infer(InferRequest((strings(["a"]),), config=f'{{"model":"{ref}"}}'))
+    assert loads == ["m", "m@2"]
+
+
 def test_a_slow_load_of_one_model_does_not_hold_up_another() -> None:
     """Only who asks for it waits."""
     gate = threading.Event()
