@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl
 
 from classy.errors import BadRequest
 from classy.labels import LANGUAGES
-from graphpipe_fn.errors import MethodNotAllowed
+from graphpipe_fn.errors import GraphPipeError, MethodNotAllowed
 from graphpipe_fn.model import Buffer
 
 SOURCE_KEYS = ("name", "imagelink", "image", "images")
@@ -54,12 +54,13 @@ class Ask:
     One caller's question.
 
     Args:
-        sources: URLs or object URIs (str) and pictures (bytes), in the caller's order.
+        sources: URLs or object URIs (str), pictures (bytes), and what can be neither (its error), in the caller's
+            order.
         options: How to answer.
         batch: Whether the caller sent a list, and so gets one.
     """
 
-    sources: tuple[str | bytes, ...]
+    sources: tuple[str | bytes | GraphPipeError, ...]
     options: Options
     batch: bool = False
 
@@ -139,11 +140,7 @@ def ask_of(value: Mapping[str, Any], *, defaults: Options, limit_rows: int) -> A
     if len(given) != 1:
         found = f"has {_listed(given)}" if given else "names no picture"
         raise BadRequest(f"the JSON {found}; give exactly one of {_listed(SOURCE_KEYS)}")
-    options = Options(
-        top_k=_top_k(value.get("top_k", defaults.top_k)),
-        language=_language(value.get("language", defaults.language)),
-        model=_text(value.get("model", defaults.model), "model"),
-    )
+    options = _options(value, defaults)
     key = given[0]
     if key != "images":
         return Ask((_source(key, value[key]),), options)
@@ -152,13 +149,45 @@ def ask_of(value: Mapping[str, Any], *, defaults: Options, limit_rows: int) -> A
         raise BadRequest('"images" must be a list of at least one URL')
     if len(images) > limit_rows:
         raise BadRequest(f'"images" holds {len(images)}; the limit is {limit_rows}, send them in parts')
-    sources = tuple(
-        _source("image", entry["image"])
-        if isinstance(entry, dict) and set(entry) == {"image"}
-        else _source("", entry)
-        for entry in images
+    return Ask(tuple(_entry(place, entry) for place, entry in enumerate(images)), options, batch=True)
+
+
+def _entry(place: int, entry: Any) -> str | bytes | GraphPipeError:
+    """Return one of several sources; an unusable one is its own error and does not spoil the others."""
+    try:
+        if isinstance(entry, dict):
+            if len(entry) != 1 or not set(entry) <= {"image", "name"}:
+                raise BadRequest('must be a URL, {"name": URL} or {"image": BASE64}')
+            ((key, value),) = entry.items()
+            return _source(key, value)
+        return _source("", entry)
+    except BadRequest as exc:
+        return BadRequest(f'"images"[{place}]: {exc.message}')
+
+
+def with_query(options: Options, query: str) -> Options:
+    """
+    Return the options with those that a POST's query names, as `?top_k=3&language=en` beside a picture.
+
+    Raises:
+        BadRequest: an unknown key, or a value that can't be used.
+    """
+    if not query:
+        return options
+    value = parse_query("GET", query)
+    unknown = sorted(set(value) - set(OPTION_KEYS))
+    if unknown:
+        raise BadRequest(f"unknown key {', '.join(map(repr, unknown))} in the query of a POST; known are "
+                         f"{_listed(OPTION_KEYS)}")  # fmt: skip
+    return _options(value, options)
+
+
+def _options(value: Mapping[str, Any], defaults: Options) -> Options:
+    return Options(
+        top_k=_top_k(value.get("top_k", defaults.top_k)),
+        language=_language(value.get("language", defaults.language)),
+        model=_text(value.get("model", defaults.model), "model"),
     )
-    return Ask(sources, options, batch=True)
 
 
 def _source(key: str, value: Any) -> str | bytes:

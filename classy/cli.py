@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GraphPipeError as exc:
         print(f"classy: {exc.message} (code {exc.code})", file=sys.stderr)
         return 1
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename else ""
+        print(f"classy: {where}{exc.strerror or exc}; see that it can be read or written there", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -67,7 +71,8 @@ def _classify(args: argparse.Namespace, state_dir: Path) -> int:
             sources.append(source)
         else:
             try:
-                sources.append(Path(source).read_bytes())
+                with open(source, "rb") as file:
+                    sources.append(file.read(settings.limit_bytes + 1))  # more than that is refused in any case
             except OSError as exc:
                 print(f"classy: {source}: {exc.strerror}; give a picture's file or URL", file=sys.stderr)
                 return 2
@@ -193,6 +198,15 @@ def _model_manifest(args: argparse.Namespace, state_dir: Path) -> int:
     return 0
 
 
+def _from_1_to(most: int, *, also: int = 1) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not (1 <= int(text) <= most or int(text) == also):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {most}")
+        return int(text)
+
+    return read
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="classy",
@@ -206,12 +220,14 @@ def _parser() -> argparse.ArgumentParser:
 
     add = commands.add_parser("classify", help="classify pictures in this process, without any server")
     add.add_argument("pictures", nargs="+", metavar="PICTURE", help="a file or a URL")
-    add.add_argument("--top-k", type=int, choices=range(1, 1001), metavar="K", help="labels per picture (default 5)")
+    add.add_argument("--top-k", type=_from_1_to(1000), metavar="K", help="labels per picture (default 5)")
     add.add_argument("--language", choices=("en", "ja"), help="language of the JSON's Message (default ja)")
     add.add_argument(
         "--model", default="", metavar="NAME[@VERSION]", help="a published model (default: the setting's)"
     )
-    add.add_argument("--repeat", type=int, default=1, metavar="N", help="do it N times: the later ones are warm")
+    add.add_argument(
+        "--repeat", type=_from_1_to(1_000_000), default=1, metavar="N", help="do it N times: the later ones are warm"
+    )
     add.add_argument("--json", action="store_true", help="print one JSON object per picture")
     add.set_defaults(run=_classify)
 
@@ -222,7 +238,12 @@ def _parser() -> argparse.ArgumentParser:
         "for one machine; at scale run them on Fn, Oracle Functions or AWS Lambda.",
     )
     add.add_argument("--detach", action="store_true", help="return once all is ready; `classy down` stops it")
-    add.add_argument("--port", type=int, default=0, help="port of the endpoint (default: 18080, or a free one)")
+    add.add_argument(
+        "--port",
+        type=_from_1_to(65535, also=0),
+        default=0,
+        help="port of the endpoint (default: 18080, or a free one)",
+    )
     add.set_defaults(run=_up)
     commands.add_parser("down", help="stop what `classy up` started").set_defaults(run=_down)
     commands.add_parser("status", help="say what runs, and where").set_defaults(run=_status)

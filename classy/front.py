@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from classy import answers
-from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query
+from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query, with_query
 from classy.errors import RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
 from classy.events import is_event
 from classy.models.manifest import Manifest
@@ -111,15 +111,16 @@ class Classy:
 
     def _answered(self, body: bytes, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         limit = self._settings.limit_rows
+        defaults = with_query(self._defaults, call.query) if call.method == "POST" else self._defaults
         if call.method != "POST":
             ask = ask_of(parse_query(call.method, call.query), defaults=self._defaults, limit_rows=limit)
         elif body.lstrip().startswith(b"{") and not call.content_type.lower().startswith("image/"):
             value = parse_json(body)
             if is_event(value):
                 return self._uploads.answer(value, call)
-            ask = ask_of(value, defaults=self._defaults, limit_rows=limit)
+            ask = ask_of(value, defaults=defaults, limit_rows=limit)
         else:
-            ask = parse_ask(body, call.content_type, defaults=self._defaults, limit_rows=limit)
+            ask = parse_ask(body, call.content_type, defaults=defaults, limit_rows=limit)
         results, hops = self.classify(ask, call)
         return ({"results": results} if ask.batch else results[0]), hops
 
@@ -149,9 +150,10 @@ class Classy:
             else:
                 used = manifest if ref in ("", manifest.ref) else self._manifests.get(ref)
                 entry = answers.result(place, row, used, k=ask.options.top_k, language=ask.options.language)
-            if self._recorder and (error is None or error.code in FINAL):
+            asked = ask.sources[place]
+            if self._recorder and not isinstance(asked, GraphPipeError) and (error is None or error.code in FINAL):
                 kept = Refusal(error.code, error.message) if error else scores(self._kept_classes(row, used))
-                source = sources[place] if sources else source_of(ask.sources[place])
+                source = sources[place] if sources else source_of(asked)
                 about = done.about[place]
                 entry |= _recorded(
                     call,

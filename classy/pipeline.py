@@ -218,9 +218,9 @@ class Pipeline:
         for client in self._clients:
             client.close()
 
-    def classify(self, sources: Sequence[str | bytes], *, model: str, call: Call) -> Classified:
+    def classify(self, sources: Sequence[str | bytes | GraphPipeError], *, model: str, call: Call) -> Classified:
         """
-        Classify URLs (str) and pictures (bytes).
+        Classify URLs (str) and pictures (bytes); errors among them come back as they are.
 
         Args:
             model: NAME@VERSION, the same for every stage.
@@ -228,7 +228,7 @@ class Pipeline:
         Raises:
             GraphPipeError: a stage fails as a whole; one picture's error is in its row.
         """
-        rows: list[Any] = [None] * len(sources)
+        rows: list[Any] = list(sources)  # those that are errors already stay so
         models = [""] * len(sources)
         about = [""] * len(sources)
         timings: list[Timing] = []
@@ -238,7 +238,7 @@ class Pipeline:
                 continue
             response = stage.infer(
                 InferRequest(
-                    (strings([sources[place] for place in places]),),
+                    (strings([rows[place] for place in places]),),
                     output_names=self._outputs,
                     config=encode_config(hops, model=model),
                     call=call,

@@ -50,6 +50,15 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def _place(*schemes: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not any(text.startswith(scheme) and len(text) > len(scheme) for scheme in schemes):
+            raise ValueError("an address that starts with " + " or ".join(schemes))
+        return text.rstrip("/")
+
+    return read
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.replace(",", " ").split())
 
@@ -89,7 +98,10 @@ class Settings:
 
     model: str = _setting("CLASSY_MODEL", "efficientnet-lite0", str, "NAME or NAME@VERSION of the published model")
     model_store: str = _setting(
-        "CLASSY_MODEL_STORE", "", str, "where models are published: s3://BUCKET[/PREFIX] or file:///FOLDER"
+        "CLASSY_MODEL_STORE",
+        "",
+        _place("s3://", "file:///"),
+        "where models are published: s3://BUCKET[/PREFIX] or file:///FOLDER",
     )
     model_cache: str = _setting(
         "CLASSY_MODEL_CACHE", "/tmp/classy-models", str, 'folder for fetched models, or "memory"'  # noqa: S108
@@ -102,7 +114,9 @@ class Settings:
 
     language: str = _setting("CLASSY_LANGUAGE", "ja", _choice("en", "ja"), "language of an answer's Message")
     top_k: int = _setting("CLASSY_TOP_K", 5, _number(int, 1), "labels in an answer")
-    results: str = _setting("CLASSY_RESULTS", "", str, "where uploads' results are written: s3://BUCKET[/PREFIX]")
+    results: str = _setting(
+        "CLASSY_RESULTS", "", _place("s3://"), "where uploads' results are written: s3://BUCKET[/PREFIX]"
+    )
 
     records: str = _setting(
         "CLASSY_RECORDS", "", _records,
@@ -132,7 +146,9 @@ class Settings:
         "CLASSY_EXACT_JPEG", False, _flag, "1 decodes JPEGs at full scale: slower, and a little closer to training"
     )
 
-    s3_endpoint: str = _setting("AWS_ENDPOINT_URL", "", str, "S3-compatible endpoint; empty for AWS itself")
+    s3_endpoint: str = _setting(
+        "AWS_ENDPOINT_URL", "", _place("http://", "https://"), "S3-compatible endpoint; empty for AWS itself"
+    )
     s3_region: str = _setting("AWS_REGION", "us-east-1", str, "region of the object storage")
     s3_access_key_id: str = _setting("AWS_ACCESS_KEY_ID", "", str, "as usual on AWS")
     s3_secret_access_key: str = _setting("AWS_SECRET_ACCESS_KEY", "", str, "as usual on AWS", secret=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from classy.asks import Ask, Options, parse_ask, parse_query
+from classy.asks import Ask, Options, parse_ask, parse_query, with_query
 from classy.errors import BadRequest
 from graphpipe_fn.errors import MethodNotAllowed
 
@@ -62,7 +62,6 @@ BAD: list[Any] = [
     pytest.param({"images": []}, "at least one URL", id="no images"),
     pytest.param({"images": URL}, "must be a list", id="images is a text"),
     pytest.param({"images": [URL] * 4}, "holds 4; the limit is 3", id="too many"),
-    pytest.param({"images": [{"url": URL}]}, '"images" must be a URL', id="an object that is none"),
     pytest.param({"image": "$$$"}, "picture in base64", id="bad base64"),
     pytest.param({"image": ""}, "is empty", id="empty base64"),
     pytest.param({"image": None}, "picture in base64", id="null"),
@@ -80,6 +79,22 @@ def test_what_can_not_be_understood_is_refused_with_the_remedy(body: Any, compla
         parsed(body)
     assert complaint in refused.value.message
     assert refused.value.status == 400
+
+
+def test_an_unusable_entry_of_several_is_its_own_error() -> None:
+    """The others are classified, and its message says which one it is."""
+    ask = parsed({"images": [URL, {"url": URL}, {"name": URL}]})
+    good, bad, named = ask.sources
+    assert (good, named) == (URL, URL)
+    assert isinstance(bad, BadRequest)
+    assert bad.message == '"images"[1]: must be a URL, {"name": URL} or {"image": BASE64}'
+
+
+def test_a_posts_query_gives_options_and_nothing_else() -> None:
+    """A picture as the body has no other place for them."""
+    assert with_query(DEFAULTS, "top_k=2&language=en") == Options(2, "en")
+    with pytest.raises(BadRequest, match="in the query of a POST"):
+        with_query(DEFAULTS, "url=https://x/")
 
 
 QUERIES: list[Any] = [

@@ -38,6 +38,13 @@ BAD: list[Any] = [
     ("CLASSY_DOWNLOAD_TIMEOUT", "nan", "it takes a number of at least 0.1"),
     ("CLASSY_DOWNLOAD_TIMEOUT", "inf", "it takes a number of at least 0.1"),
     ("CLASSY_EXACT_JPEG", "maybe", "it takes 0 or 1"),
+    (
+        "CLASSY_MODEL_STORE",
+        "http://x",
+        "CLASSY_MODEL_STORE is 'http://x'; it takes an address that starts with s3://",
+    ),
+    ("CLASSY_RESULTS", "s3://", "it takes an address that starts with s3://"),
+    ("AWS_ENDPOINT_URL", "foo", "it takes an address that starts with http://"),
     ("CLASSY_LANGUAGE", "fr", "it takes one of en, ja"),
     ("CLASSY_TOPK", "5", "unknown setting CLASSY_TOPK; docs/settings.md lists all of them"),
 ]

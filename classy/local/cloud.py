@@ -21,6 +21,7 @@ from classy.models.publish import publish
 from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
 from classy.s3 import Storage
+from classy.settings import OTHERS, Settings
 
 INBOX, RESULTS, MODELS, PHOTOS = "classy-inbox", "classy-results", "classy-models", "classy-photos"
 BUCKETS = (INBOX, RESULTS, MODELS, PHOTOS)
@@ -42,6 +43,7 @@ def start(state_dir: Path, environ: Mapping[str, str], *, detach: bool = False, 
     Returns:
         The exit status.
     """
+    theirs = settings_of(environ)
     manifest = default_model(state_dir)
     if detach:
         command = [sys.executable, "-m", "classy.cli", "--state-dir", str(state_dir), "up", "--port", str(port)]
@@ -50,8 +52,21 @@ def start(state_dir: Path, environ: Mapping[str, str], *, detach: bool = False, 
     settings = CloudSettings(state_dir=state_dir, agent_port=port, buckets=BUCKETS, inbox=INBOX)
     with LocalCloud(settings) as cloud:
         app = read_app(root / "app.yaml")
-        functions = configured(cloud, app, root / "functions", state_dir=state_dir, model=manifest.name)
+        functions = configured(
+            cloud, app, root / "functions", state_dir=state_dir, theirs={"CLASSY_MODEL": manifest.name, **theirs}
+        )
         return run(cloud, app, functions, prepare=lambda: publish_folder(cloud, model_folder(state_dir)))
+
+
+def settings_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return a person's own settings for the functions: every CLASSY_ one of the environment.
+
+    Raises:
+        BadSetting: one that can't be used, before anything is started.
+    """
+    Settings.from_env({name: value for name, value in environ.items() if name.startswith("CLASSY_")})
+    return {name: value for name, value in environ.items() if name.startswith("CLASSY_") and name not in OTHERS}
 
 
 def checkout() -> Path:
@@ -67,18 +82,23 @@ def checkout() -> Path:
     raise UnusableFolder("there is no app.yaml beside a functions folder here; run this in a checkout of Classy")
 
 
-def configured(cloud: LocalCloud, app: AppSpec, folder: Path, *, state_dir: Path, model: str) -> list[FunctionSpec]:
+def configured(
+    cloud: LocalCloud, app: AppSpec, folder: Path, *, state_dir: Path, theirs: Mapping[str, str]
+) -> list[FunctionSpec]:
     """
     Return the functions of a folder with the settings that this cloud needs.
 
     The stages hand on by their own setting where a request names no route, so that the original's contract (URLs in,
     probabilities out) holds at the downloader; Classy asks each stage itself.
+
+    Args:
+        theirs: A person's own settings; those that wire the cloud together win over them.
     """
     urls = {stage: cloud.invoke_url(app.name, stage) for stage in STAGES}
     shared = {
+        **theirs,
         **cloud.storage.environment,
         "CLASSY_MODEL_STORE": MODEL_STORE,
-        "CLASSY_MODEL": model,
         "CLASSY_MODEL_CACHE": str((state_dir / "model-cache").absolute()),
     }
     storage = cloud.storage.endpoint.removeprefix("http://")

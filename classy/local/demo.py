@@ -6,6 +6,7 @@ Everything it shows anyone can do; it prints the command for each.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
@@ -20,14 +21,14 @@ from typing import Any
 from classy.errors import SourceNotFound, StorageFailed
 from classy.local.cloud import INBOX, PHOTOS, RESULTS, checkout, default_model, start, storage_of
 from classy.local.ids import invoke_url
-from classy.local.state import CloudState, locked, read_state
+from classy.local.state import AlreadyRunning, CloudState, locked, read_state
 from classy.local.storage import environment_of
 from classy.local.uploads import invoker
 from classy.models.files import write_whole
 from classy.models.wheels import fetch_wheel
 from classy.objects import ObjectStorage
 from classy.report import hop_line
-from graphpipe_fn.errors import GraphPipeError
+from graphpipe_fn.errors import GraphPipeError, RemoteError
 
 # CC0, by Rachel Michetti: scikit-image's own note on the picture.
 PHOTO_PACKAGE = "scikit-image==0.26.0"
@@ -55,8 +56,7 @@ def demo(state_dir: Path, environ: Mapping[str, str], *, photo: Path | None = No
     picture = photo or _espresso(state_dir)
     if not _running(state_dir):
         _say("starting the local cloud …")
-        if start(state_dir, environ, detach=True):
-            return 1
+        _start(state_dir, environ)
     state = _running(state_dir)
     if state is None:
         raise StorageFailed("the local cloud ended at once; its logs say why")
@@ -79,6 +79,18 @@ def demo(state_dir: Path, environ: Mapping[str, str], *, photo: Path | None = No
         print(f"classy: the three ways did not agree: {sorted(classes)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _start(state_dir: Path, environ: Mapping[str, str]) -> None:
+    """Start the local cloud, or wait for the one that somebody else is just starting there."""
+    with contextlib.suppress(AlreadyRunning):
+        if start(state_dir, environ, detach=True) == 0:
+            return
+    deadline_s = time.monotonic() + UPLOAD_S
+    while locked(state_dir) and _running(state_dir) is None and time.monotonic() < deadline_s:
+        time.sleep(POLL_S)
+    if _running(state_dir) is None:
+        raise StorageFailed(f"the local cloud did not start; {state_dir / 'logs'} says why")
 
 
 def _by_invoke(state: CloudState, storage: ObjectStorage, picture: Path) -> list[dict[str, Any]]:
@@ -158,6 +170,8 @@ def _answer(body: bytes) -> dict[str, Any]:
         answer = json.loads(body)
     except ValueError as exc:
         raise GraphPipeError(f"an answer is no JSON: {body[:200]!r}") from exc
+    if "error" in answer:
+        raise RemoteError(str(answer["error"]["message"]), code=int(answer["error"]["code"]))
     if "class_index" not in answer:
         raise GraphPipeError(f"no class in the answer: {json.dumps(answer, ensure_ascii=False)[:500]}")
     return dict(answer)
