@@ -52,6 +52,8 @@ def demo(state_dir: Path, environ: Mapping[str, str], *, photo: Path | None = No
     """
     begun_s = time.monotonic()
     checkout()
+    if photo:
+        photo.open("rb").close()  # before anything is set up for it
     default_model(state_dir, progress=_say)
     picture = photo or _espresso(state_dir)
     if not _running(state_dir):
