@@ -14,6 +14,7 @@ RUN getent passwd 1000 >/dev/null || { groupadd --gid 1000 fn && useradd --uid 1
 COPY --from=compiled /bundle/function /function
 WORKDIR /function
 USER 1000:1000
-# Unbuffered: a line of the log belongs to the call that printed it.
-ENV PYTHONPATH=/function/packages PYTHONUNBUFFERED=1
+# Unbuffered: a line of the log belongs to the call that printed it. Official builds of onnxruntime report to Microsoft
+# and keep a device's id unless told not to.
+ENV PYTHONPATH=/function/packages PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
 ENTRYPOINT ["python3", "/function/start.py", "/function/func.py", "handler"]

@@ -128,7 +128,7 @@ class FnContainer:
 
     def peak_mb(self) -> float:
         """Return the most memory that its process held, in MB."""
-        return float(self.run(_PEAK)) / 1024
+        return float(self.run(_PEAK)) * 1024 / 1e6
 
 
 _PEAK = """
