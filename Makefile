@@ -45,10 +45,10 @@ stop: ## stop the local cloud
 	@if [ -x $(BIN)/classy ]; then $(BIN)/classy down; fi
 
 test: $(VENV)/dev.done ## run the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/dev.done ## run the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 check: $(VENV)/dev.done ## lint and type-check
 	$(BIN)/ruff check .
