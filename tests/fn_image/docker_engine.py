@@ -9,15 +9,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from leftovers import hold, remove, sweep
 
 from classy.local.launch import LAUNCHER
 
 PACKAGES = {"dockerd": "docker.io", "docker": "docker.io", "debootstrap": "debootstrap"}
 START_S, STOP_S, APT_S, COMMAND_S = 60.0, 30.0, 600.0, 300.0
 POLL_S = 0.1
+PREFIX = "fn-image-"
 DRIVERS = ("overlay2", "vfs")  # vfs copies every layer, and runs on any file system
 
 
@@ -76,16 +79,17 @@ def engine() -> Iterator[Engine]:
     if sys.platform != "linux" or os.geteuid() != 0:
         raise NoEngine("a Docker engine of its own and debootstrap need root on Linux")
     _install()
-    folder = Path(tempfile.mkdtemp(prefix="fn-image-", dir="/tmp"))
-    try:
-        process = _started(folder)
+    sweep(list(Path("/tmp").glob(f"{PREFIX}*")))
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+    with hold(folder):
         try:
-            yield Engine(_host(folder), folder)
+            process = _started(folder)
+            try:
+                yield Engine(_host(folder), folder)
+            finally:
+                _stop(process, folder)
         finally:
-            _stop(process, folder)
-    finally:
-        _unmount(folder)
-        shutil.rmtree(folder)
+            remove(folder)
 
 
 def _install() -> None:
@@ -169,12 +173,3 @@ def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _unmount(folder: Path) -> None:
-    """Unmount what a killed engine leaves, the deepest first."""
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    places: Sequence[str] = sorted((line.split()[1] for line in lines), key=len, reverse=True)
-    for place in places:
-        if place.startswith(f"{folder}/"):
-            subprocess.run(["umount", "--lazy", place], check=False)
