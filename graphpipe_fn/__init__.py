@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from graphpipe_fn.routed import Routed as Routed
     from graphpipe_fn.server import answerer as answerer
     from graphpipe_fn.server import reply as reply
+    from graphpipe_fn.serving import serve as serve
     from graphpipe_fn.tensors import as_tensor as as_tensor
     from graphpipe_fn.transports import connect as connect
 
@@ -61,6 +62,7 @@ _HOMES = {
     "as_tensor": "tensors",
     "connect": "transports",
     "reply": "server",
+    "serve": "serving",
     "strings": "messages",
 }
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping
-from types import FrameType
 
-from graphpipe_fn.adapters.endpoints import Endpoints
-from graphpipe_fn.adapters.http import HttpServer, Listen, tls_context
-from graphpipe_fn.adapters.http_connection import HttpLimits, Site
+from graphpipe_fn.adapters.http import Listen, tls_context
+from graphpipe_fn.adapters.http_connection import HttpLimits
 from graphpipe_fn.errors import BadConfig
 from graphpipe_fn.model import Model
-from graphpipe_fn.server import answerer
+from graphpipe_fn.serving import serve
 
 LISTEN = "127.0.0.1:9000"  # the original's port; its default address, too, was this machine only
 
@@ -104,32 +99,17 @@ def serve_until_told(
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format="%(asctime)s %(name)s %(message)s"
     )
-    told = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if told.is_set():  # the second time it is meant
-            os._exit(128 + number)
-        told.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    endpoints = Endpoints(answerer(model, name=name), model.metadata, lambda: not told.is_set())
-    site: Site = endpoints
-    if options.rest:
-        from graphpipe_fn.adapters.rest import WithRest
-
-        site = WithRest(endpoints, model)
-    server = HttpServer(
-        site,
+    done = serve(
+        model,
         listen_of(options.listen, reuse_port=reuse_port),
+        name=name,
+        rest=options.rest,
         tls=tls_context(options.tls_certificate, options.tls_key) if options.tls_certificate else None,
         limits=HttpLimits(body_bytes=int(options.limit_mb * 1e6)),
         connections=options.connections,
+        grace_s=options.grace,
+        started=lambda server: print(f"{name} is served at {server.uri}", flush=True),
     )
-    server.start()
-    print(f"{name} is served at {server.uri}", flush=True)
-    told.wait()
-    done = server.stop(options.grace)
     close()
     if not done:
         print(f"graphpipe-fn: some requests took longer than {options.grace:g} s and were given up", file=sys.stderr)
