@@ -37,6 +37,19 @@ DTYPES = {
 _ERROR_LOG, _NO_LOG = 3, 4  # onnxruntime's severities: ERROR, FATAL
 
 
+def load_onnxruntime() -> Any:
+    """
+    Return the package, imported so that it reports to nobody.
+
+    Release 1.31 keeps a device id and sends usage to its maker unless this variable is set before the import; its own
+    function for that comes too late. Who sets the variable decides.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """
@@ -81,7 +94,7 @@ class Session:
         external_data: Mapping[str, Buffer] | None = None,
         partial: bool = False,
     ) -> None:
-        import onnxruntime
+        onnxruntime = load_onnxruntime()
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = engine.threads
@@ -140,7 +153,7 @@ class Session:
             raise _run_error(exc) from exc
 
     def _run_options(self) -> Any:
-        import onnxruntime
+        onnxruntime = load_onnxruntime()
 
         options = onnxruntime.RunOptions()
         options.log_severity_level = _NO_LOG  # the caller is told; a log line each would be his to write

@@ -100,6 +100,7 @@ HEAVY = ("numpy", "boto3", "botocore", "fdk", "flask", "PIL", "onnx", "onnxrunti
 READ_THE_ENVIRONMENT = {
     "classy.cli": "the command line",
     "graphpipe_fn.cli": "the command line",
+    "graphpipe_fn.onnx_session": "a library that it loads takes one switch from there only",
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from default_model import default_model
 from onnx_graphs import affine, dense, logical, mean_pool, reciprocal, runaway, text
 
 from graphpipe_fn.errors import BadModel, BadTensor, GraphPipeError, TimedOut, UnknownName
@@ -259,3 +262,15 @@ def test_the_originals_vgg_answers_its_own_shape() -> None:
     assert model.infer(InferRequest((picture,))).outputs[0].shape == (1, 1000)
     bottleneck = node_outputs((folder / "light_vgg19.onnx").read_bytes())[-4]
     assert model.infer(InferRequest((picture,), (), (bottleneck,))).outputs[0].shape == (1, 4096)
+
+
+def test_nothing_is_reported_about_its_users(tmp_path: Path) -> None:
+    """onnxruntime keeps no device id in the home folder, where it would begin to report to its maker."""
+    graph = tmp_path / "graph.onnx"
+    graph.write_bytes(default_model()[0].joinpath("graph.onnx").read_bytes())
+    home = tmp_path / "home"
+    home.mkdir()
+    script = "import sys; from graphpipe_fn.onnx import OnnxModel; OnnxModel(sys.argv[1]).metadata()"
+    environ = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+    subprocess.run([sys.executable, "-c", script, str(graph)], env=environ, check=True, timeout=60)
+    assert list(home.rglob("*")) == []
