@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 Topology = Literal["in-process", "caller-led", "server-led", "hybrid"]
-Places = Literal["off", "coarse", "exact"]
+Places = Literal["off", "country", "coarse", "exact"]
 
 
 class BadSetting(ValueError):
@@ -70,9 +70,19 @@ def _flag(text: str) -> bool:
 
 
 def _records(text: str) -> str:
-    if not text.startswith("sqlite:////"):
-        raise ValueError("sqlite:////FOLDER/records.db, an absolute path")
+    if not text.startswith(("sqlite:////", "postgresql://", "mariadb://", "mysql://", "dynamodb:")):
+        raise ValueError(
+            "sqlite:////FOLDER/records.db (an absolute path), postgresql://USER:PASSWORD@HOST/DATABASE, mariadb://… or "
+            "mysql://… in the same way, or dynamodb:TABLE"
+        )
     return text
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = _words(text)
+    if any(origin != "*" and not origin.startswith(("http://", "https://")) for origin in origins):
+        raise ValueError("origins like https://example.org, separated by spaces, or *")
+    return origins
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +130,29 @@ class Settings:
 
     records: str = _setting(
         "CLASSY_RECORDS", "", _records,
-        "where every classification is recorded: sqlite:////FOLDER/records.db; empty for nowhere", secret=True,
+        "where every classification is recorded: sqlite:////FOLDER/records.db, postgresql://…, mariadb://…, mysql://… or "
+        "dynamodb:TABLE; empty for nowhere", secret=True,
     )  # fmt: skip
     places: Places = _setting(
         "CLASSY_PLACES", "coarse", _choice(*get_args(Places)),
-        "what records keep of the place in a picture's EXIF: nothing, a point of a 0.1° grid, or all of it",
+        "what records keep of the place in a picture's EXIF: nothing, its country, also a point of a 0.1° grid, or all "
+        "of it",
     )  # fmt: skip
+    pictures: str = _setting(
+        "CLASSY_PICTURES", "", _place("s3://", "file:///"),
+        "where pictures that callers send are kept, and thumbnails of all: s3://BUCKET[/PREFIX] or file:///FOLDER; "
+        "empty for nowhere",
+    )  # fmt: skip
+
+    api_key: str = _setting(
+        "CLASSY_API_KEY", "", str, "what callers of /api must send as X-Api-Key; empty for nothing", secret=True
+    )
+    rate_limit: int = _setting(
+        "CLASSY_RATE_LIMIT", 0, _number(int, 0), "requests of one client per minute and process; 0 for no limit"
+    )
+    cors_origins: frozenset[str] = _setting(
+        "CLASSY_CORS_ORIGINS", frozenset(), _origins, "other origins whose pages may call /api, or *"
+    )
 
     download_timeout_s: float = _setting(
         "CLASSY_DOWNLOAD_TIMEOUT", 20.0, _number(float, 0.1), "for one download with all its redirects, in seconds"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from classy.errors import RecordsFailed
-from classy.records.values import Classification, Page, Query
+from classy.records.values import Classification, ModelVersion, Page, Query
 from classy.settings import BadSetting
 
 SQLITE = "sqlite:///"
@@ -58,9 +58,51 @@ class RecordStore(Protocol):
         """
         ...
 
-    def delete_picture(self, sha256: str) -> int:
+    def missing(self, model_ref: str, *, after: str = "", limit: int = 50) -> Page:
         """
-        Forget every record of a picture; return how many there were.
+        Return pictures that one version of a model has not seen: of each its newest record, by whichever model.
+
+        A picture that was refused for good (no file, or none that can be read) by every model is none of them: its
+        only records are refusals.
+
+        Args:
+            model_ref: NAME@VERSION.
+            after: The `next` of the page before. Pages go through all pictures in a fixed order, so that a later page
+                neither repeats nor skips any, though records are written meanwhile.
+
+        Raises:
+            BadRequest: `after` is no cursor.
+            RecordsFailed: as put() does.
+        """
+        ...
+
+    def count_missing(self, model_ref: str) -> int:
+        """
+        Return how many pictures missing() would return in all its pages.
+
+        Raises:
+            RecordsFailed: as put() does.
+        """
+        ...
+
+    def models(self) -> tuple[ModelVersion, ...]:
+        """
+        Return every model version that has a record, by name and version.
+
+        Raises:
+            RecordsFailed: as put() does.
+        """
+        ...
+
+    def delete_picture(self, picture: str) -> int:
+        """
+        Forget a picture: every record of it, and of every other source that held the same bytes.
+
+        Args:
+            picture: See Classification.picture.
+
+        Returns:
+            How many records there were.
 
         Raises:
             RecordsFailed: as put() does.

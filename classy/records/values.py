@@ -19,6 +19,7 @@ from graphpipe_fn.messages import Timing
 
 SourceKind = Literal["url", "bucket", "upload"]
 LIMIT_MAX = 1_000  # records of one page
+PICTURES_MAX = 100  # named in one query
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,7 @@ class Classification:
         taken_at: When the picture was taken, as its camera wrote it; naive where the camera did not say how far
             its clock was from UTC. None where it did not say at all.
         place: Where it was taken, as precisely as the privacy setting allows.
+        country: Where it was taken, ISO 3166-1 alpha-2; "" where nobody knows, at sea, or where borders are disputed.
         top_k: The likeliest classes, greatest first; empty for a refusal.
         refusal: Why there are none.
         timings: What each hop cost, and whether it was cold.
@@ -175,6 +177,7 @@ class Classification:
     picture_sha256: str = ""
     taken_at: datetime | None = None
     place: Place | None = None
+    country: str = ""
     top_k: tuple[ClassScore, ...] = ()
     refusal: Refusal | None = None
     timings: tuple[Timing, ...] = ()
@@ -195,11 +198,20 @@ class Classification:
         An announced object is known by bucket, key and version, whatever a later fetch gets; any other picture by
         its bytes; and where nobody got hold of these, by the URL. Always together with the model's version.
         """
+        return _digest(*self._picture, self.model.ref)
+
+    @property
+    def picture(self) -> str:
+        """Return what all records of the same picture share, whatever the model, as SHA-256 in hex."""
+        return _digest(*self._picture)
+
+    @property
+    def _picture(self) -> tuple[str, ...]:
         if self.source.kind == "bucket":
-            return object_identity(self.source.bucket, self.source.key, self.source.version, self.model.ref)
+            return ("object", self.source.bucket, self.source.key, self.source.version)
         if self.picture_sha256:
-            return _digest("picture", self.picture_sha256, self.model.ref)
-        return _digest("url", self.source.uri, self.model.ref)
+            return ("picture", self.picture_sha256)
+        return ("url", self.source.uri)
 
 
 def object_identity(bucket: str, key: str, version: str, model_ref: str) -> str:
@@ -223,6 +235,8 @@ class Query:
         label: The likeliest class, by its name in any language that the model has, or by its id; case doesn't matter.
         model: NAME or NAME@VERSION.
         source: A kind of source, "s3://bucket" for a bucket, or a whole URI.
+        country: ISO 3166-1 alpha-2, in capitals.
+        pictures: Of these only, PICTURES_MAX at most; see Classification.picture. Empty for all.
         limit: Records of one page, 1 to LIMIT_MAX.
         after: The `next` of the page before.
 
@@ -236,12 +250,16 @@ class Query:
     label: str = ""
     model: str = ""
     source: str = ""
+    country: str = ""
+    pictures: tuple[str, ...] = ()
     limit: int = 50
     after: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.limit <= LIMIT_MAX:
             raise BadRequest(f"a page has 1 to {LIMIT_MAX:,} records, not {self.limit}")
+        if len(self.pictures) > PICTURES_MAX:
+            raise BadRequest(f"a query names at most {PICTURES_MAX} pictures, not {len(self.pictures)}")
         for name, time in (("since", self.since), ("until", self.until)):
             if time is not None and time.utcoffset() is None:
                 raise BadRequest(f"{name} has no offset from UTC; write it like 2026-11-21T09:30:00+09:00")
