@@ -72,8 +72,8 @@ def _flag(text: str) -> bool:
 def _records(text: str) -> str:
     if not text.startswith(("sqlite:////", "postgresql://", "mariadb://", "mysql://", "dynamodb:")):
         raise ValueError(
-            "sqlite:////FOLDER/records.db (an absolute path), postgresql://USER:PASSWORD@HOST/DATABASE, mariadb://… or "
-            "mysql://… in the same way, or dynamodb:TABLE"
+            "sqlite:////FOLDER/records.db (an absolute path), postgresql://USER:PASSWORD@HOST/DATABASE, mariadb://… "
+            "or mysql://… in the same way, or dynamodb:TABLE"
         )
     return text
 
@@ -130,13 +130,13 @@ class Settings:
 
     records: str = _setting(
         "CLASSY_RECORDS", "", _records,
-        "where every classification is recorded: sqlite:////FOLDER/records.db, postgresql://…, mariadb://…, mysql://… or "
-        "dynamodb:TABLE; empty for nowhere", secret=True,
+        "where every classification is recorded: sqlite:////FOLDER/records.db, postgresql://…, mariadb://…, mysql://… "
+        "or dynamodb:TABLE; empty for nowhere", secret=True,
     )  # fmt: skip
     places: Places = _setting(
         "CLASSY_PLACES", "coarse", _choice(*get_args(Places)),
-        "what records keep of the place in a picture's EXIF: nothing, its country, also a point of a 0.1° grid, or all "
-        "of it",
+        "what records keep of the place in a picture's EXIF: nothing, its country, also a point of a 0.1° grid, or "
+        "all of it",
     )  # fmt: skip
     pictures: str = _setting(
         "CLASSY_PICTURES", "", _place("s3://", "file:///"),
