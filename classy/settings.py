@@ -130,8 +130,8 @@ class Settings:
 
     records: str = _setting(
         "CLASSY_RECORDS", "", _records,
-        "where every classification is recorded: sqlite:////FOLDER/records.db, postgresql://…, mariadb://…, mysql://… "
-        "or dynamodb:TABLE; empty for nowhere", secret=True,
+        "where every classification is recorded: sqlite:////FOLDER/records.db, postgresql://…, mariadb://…, "
+        "mysql://… or dynamodb:TABLE; empty for nowhere", secret=True,
     )  # fmt: skip
     places: Places = _setting(
         "CLASSY_PLACES", "coarse", _choice(*get_args(Places)),
