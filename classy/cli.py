@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from classy.labels import LANGUAGES
 from classy.settings import BadSetting, Settings
 from graphpipe_fn.commands.running import add_server_arguments, serve_until_told
 from graphpipe_fn.errors import GraphPipeError
@@ -221,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("classify", help="classify pictures in this process, without any server")
     add.add_argument("pictures", nargs="+", metavar="PICTURE", help="a file or a URL")
     add.add_argument("--top-k", type=_from_1_to(1000), metavar="K", help="labels per picture (default 5)")
-    add.add_argument("--language", choices=("en", "ja"), help="language of the JSON's Message (default ja)")
+    add.add_argument("--language", choices=LANGUAGES, help="language of the JSON's Message (default ja)")
     add.add_argument(
         "--model", default="", metavar="NAME[@VERSION]", help="a published model (default: the setting's)"
     )

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from classy.labels import LANGUAGES
+
 Topology = Literal["in-process", "caller-led", "server-led", "hybrid"]
 Places = Literal["off", "country", "coarse", "exact"]
 
@@ -122,7 +124,7 @@ class Settings:
     threads: int = _setting("CLASSY_THREADS", 1, _number(int, 1), "threads of one inference")
     limit_rows: int = _setting("CLASSY_LIMIT_ROWS", 64, _number(int, 1), "pictures in one request, at most")
 
-    language: str = _setting("CLASSY_LANGUAGE", "ja", _choice("en", "ja"), "language of an answer's Message")
+    language: str = _setting("CLASSY_LANGUAGE", "ja", _choice(*LANGUAGES), "language of an answer's Message")
     top_k: int = _setting("CLASSY_TOP_K", 5, _number(int, 1), "labels in an answer")
     results: str = _setting(
         "CLASSY_RESULTS", "", _place("s3://"), "where uploads' results are written: s3://BUCKET[/PREFIX]"

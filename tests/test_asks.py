@@ -67,7 +67,7 @@ BAD: list[Any] = [
     pytest.param({"image": None}, "picture in base64", id="null"),
     pytest.param({"name": URL, "top_k": 0}, "from 1 to 1000, not 0", id="top_k 0"),
     pytest.param({"name": URL, "top_k": True}, "whole number", id="top_k true"),
-    pytest.param({"name": URL, "language": "fr"}, 'one of "en", "ja"', id="language"),
+    pytest.param({"name": URL, "language": "fr"}, 'one of "en", "ja", "zh"', id="language"),
     pytest.param({"name": URL, "model": 3}, '"model" must be a text', id="model"),
 ]
 

@@ -104,7 +104,7 @@ def test_ids_are_wordnet_nouns_in_ilsvrc2012_order() -> None:
 @pytest.mark.parametrize(("index", "wnid", "en", "ja"), EXAMPLES)
 def test_columns_name_the_same_class(index: int, wnid: str, en: str, ja: str) -> None:
     """At sampled indices, the id and both names belong to the class known there."""
-    assert [column(name)[index] for name in COLUMNS] == [wnid, en, ja]
+    assert [column(name)[index] for name in ("wnid", "en", "ja")] == [wnid, en, ja]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -127,6 +127,40 @@ def test_japanese_names_are_in_japanese_script() -> None:
     script = re.compile(r"[ぁ-んァ-ヶー一-鿿々（）]+")
     odd = [n for n in names if n not in LATIN_ALLOWED and not script.fullmatch(n)]
     assert odd == []
+
+
+def test_chinese_names_are_in_simplified_characters() -> None:
+    """Chinese names hold Latin letters only where ordinary Chinese spelling does, and no character of Japanese."""
+    names = label_set(SET, "zh")
+    assert {n for n in names if re.search(r"[A-Za-z]", n)} == {"iPod播放器", "T恤", "福特T型车"}
+    odd = [n for n in names if not re.fullmatch(r"[A-Za-z一-鿿䴕（）]+", n) or re.search("[機鳥魚車馬貓]", n)]
+    assert odd == []
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        (1, "金鱼"),
+        (151, "吉娃娃"),
+        (207, "金毛寻回犬"),
+        (282, "虎猫"),
+        (388, "大熊猫"),
+        (407, "救护车"),
+        (499, "切肉刀"),
+        (500, "崖居"),
+        (620, "膝上型电脑"),
+        (760, "冰箱"),
+        (817, "跑车"),
+        (920, "交通信号灯"),
+        (954, "香蕉"),
+        (967, "意式浓缩咖啡"),
+        (980, "火山"),
+        (999, "卫生纸"),
+    ],
+)
+def test_chinese_names_stand_at_their_class(index: int, name: str) -> None:
+    """At sampled indices, the Chinese name belongs to the class known there."""
+    assert label_set(SET, "zh")[index] == name
 
 
 def test_japanese_names_have_no_half_width_katakana() -> None:
@@ -153,7 +187,7 @@ def test_unknown_set_is_refused_by_name() -> None:
 
 def test_unknown_language_is_refused_by_name() -> None:
     """Asking for a missing language names it and the languages that exist."""
-    with pytest.raises(UnknownLabelSet, match=r"'fr'.*en, ja"):
+    with pytest.raises(UnknownLabelSet, match=r"'fr'.*en, ja, zh"):
         label_set(SET, "fr")
 
 
