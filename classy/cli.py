@@ -157,10 +157,12 @@ def _model_default(args: argparse.Namespace, state_dir: Path) -> int:
 def _model_list(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.pipeline import Manifests
 
-    settings = settings_for(state_dir)
-    for manifest in Manifests(settings).store.list():
+    spoilt: list[GraphPipeError] = []
+    for manifest in Manifests(settings_for(state_dir)).store.list(spoilt.append):
         print(f"{manifest.ref}\t{manifest.sha256[:12]}\t{manifest.licence}\t{manifest.description}")
-    return 0
+    for exc in spoilt:
+        print(f"classy: {exc.message} (code {exc.code})", file=sys.stderr)
+    return int(bool(spoilt))
 
 
 def _model_serve(args: argparse.Namespace, state_dir: Path) -> int:

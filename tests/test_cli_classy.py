@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from photos import photo
+from small_models import small_store, stored
 
 from graphpipe_fn.transports import connect
 
@@ -74,6 +75,16 @@ def test_a_mistake_is_one_line_and_a_status(
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("classy: ")
     assert words in done.stderr
+
+
+def test_a_spoilt_manifest_does_not_hide_the_other_models(environ: dict[str, str], tmp_path: Path) -> None:
+    """The list is whole but for that one, which is named apart from it, and the status says so."""
+    store, manifest = small_store(tmp_path)
+    (stored(store).parent / "2").mkdir()
+    (stored(store).parent / "2" / "manifest.json").write_text("{")
+    done = classy({**environ, "CLASSY_MODEL_STORE": store.uri}, "model", "list")
+    assert (done.returncode, [line.split("\t")[0] for line in done.stdout.splitlines()]) == (1, [manifest.ref])
+    assert re.fullmatch(r"classy: .*small/2/manifest\.json.* \(code 50312\)\n", done.stderr)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import pytest
 from small_models import GRAPH_NAME, small_graph, small_manifest, small_store, stored, write_folder
 
 from classy.errors import ModelMissing, ModelSpoilt
-from classy.models.manifest import MANIFEST_LIMIT_BYTES
+from classy.models.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME
 from classy.models.publish import publish
 from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
+from graphpipe_fn.errors import GraphPipeError
 
 
 def test_a_name_means_its_current_version(tmp_path: Path) -> None:
@@ -26,6 +27,20 @@ def test_a_name_means_its_current_version(tmp_path: Path) -> None:
     publish(tmp_path / "second", store)
     assert store.resolve("small") == second
     assert store.list() == [first, second]
+
+
+def test_one_spoilt_manifest_hides_no_other(tmp_path: Path) -> None:
+    """Who asks to be told gets the good ones and the reason; who does not is refused."""
+    store, first = small_store(tmp_path)
+    second = stored(store).parent / "2"
+    second.mkdir()
+    (second / MANIFEST_NAME).write_text("{")
+    told: list[GraphPipeError] = []
+    assert store.list(told.append) == [first]
+    assert [type(exc) for exc in told] == [ModelSpoilt]
+    assert "small/2/manifest.json" in told[0].message
+    with pytest.raises(ModelSpoilt):
+        store.list()
 
 
 def test_a_store_may_lie_in_a_folder_with_odd_letters(tmp_path: Path) -> None:

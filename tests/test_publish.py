@@ -18,6 +18,7 @@ from small_models import GRAPH_NAME, small_graph, small_manifest, small_store, s
 
 from classy.errors import BadRequest, ModelExists, ModelMissing, ModelSpoilt, StorageFailed
 from classy.models.fetch import fetch_model
+from classy.models.manifest import MANIFEST_NAME
 from classy.models.publish import PRESETS, manifest_for, publish, write_model_folder
 from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
@@ -312,6 +313,31 @@ def test_ones_own_model_goes_from_a_file_to_a_fetched_model(tmp_path: Path) -> N
     fetched = fetch_model(store, "mine", cache_dir=tmp_path / "cache")
     assert isinstance(fetched.graph, Path)
     assert fetched.graph.with_name("weights.bin").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"name": "other"}, "holds mine@1 and would hold other@1", id="another name"),
+        pytest.param({"version": "2"}, "holds mine@1 and would hold mine@2", id="another version"),
+        pytest.param(None, "no model's", id="another program's manifest.json"),
+    ],
+)
+def test_another_models_folder_is_refused_and_stays_as_it_was(
+    change: dict[str, str] | None, words: str, tmp_path: Path
+) -> None:
+    """A slip in --into costs nobody a model."""
+    (tmp_path / "mine.onnx").write_bytes(small_graph(columns=1000))
+    (tmp_path / "folder").mkdir()
+    if change is None:
+        (tmp_path / "folder" / MANIFEST_NAME).write_text('{"short_name": "a web app"}')
+    else:
+        write_model_folder(tmp_path / "mine.onnx", tmp_path / "folder", **ABOUT)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
+    (tmp_path / "mine.onnx").write_bytes(small_graph(columns=1000, seed=3))
+    with pytest.raises(ModelExists, match=words):
+        write_model_folder(tmp_path / "mine.onnx", tmp_path / "folder", **{**ABOUT, **(change or {})})
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "folder").iterdir()}
 
 
 @pytest.mark.parametrize("end", ["Softmax", "Identity"])

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from classy.errors import BadRequest, ModelSpoilt
+from classy.errors import BadRequest, ModelExists, ModelSpoilt
 from classy.models.files import described, mapped, write_whole
 from classy.models.manifest import (
     LABEL_SET_SIZES,
@@ -90,9 +90,11 @@ def write_model_folder(onnx_path: Path, into: Path, **about: Any) -> Manifest:
 
     Raises:
         BadModel, BadRequest, ModelSpoilt: see manifest_for().
+        ModelExists: another model's folder.
         OSError: the folder can't be written.
     """
     manifest = manifest_for(onnx_path, **about)
+    _check_folder(into, manifest)
     try_model(manifest, onnx_path)
     into.mkdir(parents=True, exist_ok=True)
     for file in manifest.files:
@@ -105,6 +107,25 @@ def write_model_folder(onnx_path: Path, into: Path, **about: Any) -> Manifest:
                 part.unlink(missing_ok=True)
     write_whole(into / MANIFEST_NAME, manifest.to_json())
     return manifest
+
+
+def _check_folder(into: Path, manifest: Manifest) -> None:
+    """
+    Refuse to write over another model.
+
+    Another version counts as one: its graph would be gone, and its name would be this one's.
+    """
+    where = into / MANIFEST_NAME
+    try:
+        there = parse_manifest(where.read_bytes(), where=str(where))
+    except FileNotFoundError:
+        return
+    except ModelSpoilt as exc:
+        raise ModelExists(
+            f"{into} holds a manifest.json that is no model's ({exc.message}); name another folder"
+        ) from exc
+    if there.ref != manifest.ref:
+        raise ModelExists(f"{into} holds {there.ref} and would hold {manifest.ref}; name another folder")
 
 
 def try_model(manifest: Manifest, graph: Path) -> None:

@@ -11,6 +11,7 @@ It reads; `publish` writes and `fetch` fetches.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from classy.errors import ModelMissing, ModelSpoilt, SourceNotFound
@@ -22,7 +23,7 @@ from classy.models.manifest import (
     Manifest,
     parse_manifest,
 )
-from graphpipe_fn.errors import TooLarge
+from graphpipe_fn.errors import GraphPipeError, TooLarge
 
 if TYPE_CHECKING:
     from classy.objects import ObjectStorage
@@ -63,17 +64,29 @@ class ModelStore:
             raise ModelSpoilt(f"the manifest {where} is that of {manifest.ref}; publish {name}@{version} again")
         return manifest
 
-    def list(self) -> list[Manifest]:
+    def list(self, spoilt: Callable[[GraphPipeError], None] | None = None) -> list[Manifest]:
         """
         Return the manifests of all published versions, by name and version.
 
+        Args:
+            spoilt: Told why a version can't be used, and the others are returned; without it that is raised.
+
         Raises:
-            ModelSpoilt: one of them can't be used.
+            ModelSpoilt: one of them can't be used, and nobody is there to be told.
+            StorageFailed: the storage can't be reached.
         """
         depth = len(self.uri.split("/"))
         paths = [uri.split("/")[depth:] for uri in self.objects.list(self.uri + "/")]
         refs = [f"{path[0]}@{path[1]}" for path in paths if len(path) == 3 and path[2] == MANIFEST_NAME]
-        return [self.resolve(ref) for ref in sorted(refs)]
+        found = []
+        for ref in sorted(refs):
+            try:
+                found.append(self.resolve(ref))
+            except (ModelSpoilt, ModelMissing) as exc:
+                if spoilt is None:
+                    raise
+                spoilt(exc)
+        return found
 
     def manifest_uri(self, name: str, version: str) -> str:
         """Return where a version's manifest lies."""
