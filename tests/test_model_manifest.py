@@ -21,6 +21,7 @@ GREY = replace(
     SMALL,
     input=InputSpec("x", 28, 28, 28, "squash", "lanczos", "L", "NHWC", (0.0,), (255.0,)),
     labels=Labels(names={"en": ("a", "b", "c"), "ja": ("あ", "い", "う")}, ids=("n1", "n2", "n3")),
+    drawn=True,
 )
 
 
@@ -30,6 +31,13 @@ def test_json_and_back_is_the_same_manifest(manifest: Manifest) -> None:
     text = manifest.to_json()
     assert parse_manifest(text, where="m") == manifest
     assert parse_manifest(text, where="m").to_json() == text
+
+
+def test_a_manifest_from_before_drawings_is_one_of_photos() -> None:
+    """A manifest without `drawn` reads as that of a model for photos, so what is published stays published."""
+    data = json.loads(SMALL.to_json())
+    del data["drawn"]
+    assert parse_manifest(json.dumps(data).encode(), where="m") == SMALL
 
 
 def test_label_sets_have_the_sizes_that_manifests_are_checked_by() -> None:
@@ -116,6 +124,7 @@ WRONG = {
     "opset 0": _set("opset", to=0),
     "opset as text": _set("opset", to="13"),
     "description that is a number": _set("description", to=5),
+    "drawn that is a text": _set("drawn", to="yes"),
 }
 
 

@@ -128,6 +128,7 @@ class Manifest:
         licence, source: Of the weights: an SPDX name, and where they come from.
         opset: The ONNX opset of the graph.
         description: One line for people.
+        drawn: Whether it was trained on drawings, so that the page offers a canvas to draw on.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Manifest:
     source: str
     opset: int
     description: str = ""
+    drawn: bool = False
 
     @property
     def ref(self) -> str:
@@ -186,6 +188,7 @@ def parse_manifest(text: bytes, *, where: str) -> Manifest:
             ),
             **{key: data[key] for key in ("licence", "source", "opset")},
             description=data.get("description", ""),
+            drawn=data.get("drawn", False),
         )
         _check(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
@@ -205,6 +208,8 @@ def _check(manifest: Manifest) -> None:
     for text in (manifest.licence, manifest.source, manifest.description):
         if type(text) is not str:
             raise TypeError("licence, source and description must be text")
+    if type(manifest.drawn) is not bool:
+        raise TypeError("drawn must be true or false")
     if not manifest.licence or not manifest.source:
         raise ValueError("licence and source of the weights must be named")
     if not _count(manifest.opset, least=1):
