@@ -4,14 +4,21 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
     GraphPipeError
     ├── BadRequest           40011    the caller's JSON or body can't be used
     ├── UnusableURL          40012    not a URL that is fetched: scheme, port, user info, control bytes
+    ├── KeyNeeded            40111    the HTTP API wants a key, and this is none or a wrong one
     ├── ForbiddenAddress     40311    the URL leads to an address that is not public
+    ├── ForeignPage          40312    another origin's page asks, and is not allowed to
+    ├── UnknownModel         40411    the caller names a model that is not published
+    ├── NothingKept          40412    this deployment keeps no records, or no pictures
     ├── ModelExists          40912    that version is published already, with other bytes
+    ├── UnsupportedMedia     41511    a body of a media type or encoding that is not read
+    ├── ForeignHost          42111    the request names a host that this server is not
     ├── UnreadablePicture    42211    no picture, cut short, or a format that is not read
     ├── PictureTooLarge      41311    too many bytes or pixels
     ├── PictureTooCostly     41312    decoding it would take too much time or memory
     ├── SourceFailed         42411    the URL's server does not answer, or not with a picture
     ├── SourceTimedOut       42412    it answers too slowly
     ├── SourceNotFound       42413    it says that there is no such file; or there is no such object
+    ├── TooManyRequests      42911    one client asks too often
     ├── StorageFailed        50211    the object storage can't be reached or refuses us
     ├── UploadDelayed        50212    an upload can't be classified now: its event must come again
     ├── RecordsFailed        50213    the record store can't be reached, is full, or refuses us
@@ -37,16 +44,52 @@ class UnusableURL(GraphPipeError):
     code = 40012
 
 
+class KeyNeeded(GraphPipeError):
+    """The HTTP API wants a key in X-Api-Key, and the request has none, or a wrong one."""
+
+    code = 40111
+
+
 class ForbiddenAddress(GraphPipeError):
     """The URL leads to an address that is not public, at once or by way of a name or redirect."""
 
     code = 40311
 
 
+class ForeignPage(GraphPipeError):
+    """A page of another origin asks for a change, and is none of those that may."""
+
+    code = 40312
+
+
+class UnknownModel(GraphPipeError):
+    """The caller names a model that is not published."""
+
+    code = 40411
+
+
+class NothingKept(GraphPipeError):
+    """What is asked for is not kept in this deployment."""
+
+    code = 40412
+
+
 class ModelExists(GraphPipeError):
     """That name and version of a model is published already, with other bytes."""
 
     code = 40912
+
+
+class UnsupportedMedia(GraphPipeError):
+    """A body of a media type, or in an encoding, that is not read."""
+
+    code = 41511
+
+
+class ForeignHost(GraphPipeError):
+    """The request names a host that this server is not: a name that somebody else's DNS lets point here."""
+
+    code = 42111
 
 
 class UnreadablePicture(GraphPipeError):
@@ -83,6 +126,13 @@ class SourceNotFound(GraphPipeError):
     """The URL's server says 404 or 410, or the bucket has no such object."""
 
     code = 42413
+
+
+class TooManyRequests(GraphPipeError):
+    """One client asks more often than it may; the same request may succeed later."""
+
+    code = 42911
+    retryable = True
 
 
 class StorageFailed(GraphPipeError):
