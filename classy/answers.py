@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from classy.records.values import Classification
+
 
 def top_k(probabilities: NDArray[np.float32], k: int) -> list[int]:
     """Return the class indices of the k greatest probabilities, greatest first; ties by index."""
@@ -69,6 +71,16 @@ def result(
 def refusal(place: int, error: Error, *, retryable: bool) -> dict[str, Any]:
     """Return what is answered for a picture that has no result."""
     return {"Id": place, "error": {"code": error.code, "message": error.message, "retryable": retryable}}
+
+
+def recorded(record: Classification) -> dict[str, Any]:
+    """Return what an answer says of its record: by which it is found again, and its picture."""
+    return {
+        "recorded": True,
+        "record_id": record.identity,
+        "picture_id": record.picture,
+        **({"picture_sha256": record.picture_sha256} if record.picture_sha256 else {}),
+    }
 
 
 def timings(hops: Sequence[Timing]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ Source: EXIF 2.32 (CIPA DC-008), 4.6.5 D (DateTimeOriginal, OffsetTimeOriginal, 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from classy.exif_block import exif_block
+from classy.kept import plain_webp
 from classy.records.values import Place
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
@@ -47,11 +49,13 @@ class About:
         sha256: Of its bytes, in hex; "" where nobody said.
         taken_at: Naive where the file does not say how far the camera's clock was from UTC; None for no time at all.
         place: None for none.
+        thumbnail: A WebP of pixels only, where one was asked for and made; b"" for none.
     """
 
     sha256: str = ""
     taken_at: datetime | None = None
     place: Place | None = None
+    thumbnail: bytes = b""
 
 
 def about(picture: bytes) -> About:
@@ -60,8 +64,8 @@ def about(picture: bytes) -> About:
     return About(hashlib.sha256(picture).hexdigest(), taken_at, place)
 
 
-def about_line(picture: bytes) -> str:
-    """Return what a file tells as one line of JSON, as it travels between stages; see parse_about()."""
+def about_line(picture: bytes, thumbnail: bytes = b"") -> str:
+    """Return what a file tells, and its thumbnail, as one line of JSON between stages; see parse_about()."""
     told = about(picture)
     value: dict[str, Any] = {"sha256": told.sha256}
     if told.taken_at:
@@ -70,6 +74,8 @@ def about_line(picture: bytes) -> str:
         value["latitude_deg"], value["longitude_deg"] = told.place.latitude_deg, told.place.longitude_deg
         if told.place.altitude_m is not None:
             value["altitude_m"] = told.place.altitude_m
+    if thumbnail:
+        value["thumbnail"] = base64.b64encode(thumbnail).decode("ascii")
     return json.dumps(value)
 
 
@@ -98,7 +104,15 @@ def parse_about(text: str) -> About:
         place = None
     if not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
         sha256 = ""
-    return About(sha256, taken_at if taken_at and _FIRST_PHOTO <= taken_at.year <= _LAST_YEAR else None, place)
+    thumbnail = b""
+    with suppress(TypeError, ValueError):
+        thumbnail = base64.b64decode(value.get("thumbnail", ""), validate=True)
+    return About(
+        sha256,
+        taken_at if taken_at and _FIRST_PHOTO <= taken_at.year <= _LAST_YEAR else None,
+        place,
+        thumbnail if plain_webp(thumbnail) else b"",
+    )
 
 
 def _read(block: bytes) -> tuple[datetime | None, Place | None]:

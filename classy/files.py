@@ -90,6 +90,17 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> bool:
                 os.unlink(unfinished)
 
 
+def delete(uri: str) -> None:
+    """
+    Delete a file, if it is there.
+
+    Raises:
+        StorageFailed: the disk or its permissions.
+    """
+    with _translated(uri), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(_path(uri))
+
+
 def listed(prefix: str) -> list[str]:
     """Return the URIs of all files in a folder and those below it, sorted; raises as read() does."""
     root = _path(prefix).rstrip("/")

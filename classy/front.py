@@ -6,6 +6,8 @@ It knows no platform: `answer(body, call) -> Reply` is what every adapter serves
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,11 +19,14 @@ from classy import answers
 from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query, with_query
 from classy.errors import RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
 from classy.events import is_event
+from classy.exif import parse_about
+from classy.kept import KeptPictures
 from classy.models.manifest import Manifest
-from classy.pipeline import Manifests, Pipeline, row_error
+from classy.pipeline import Manifests, Pipeline, object_storage, row_error
 from classy.records.recorder import Recorder, scores, source_of
-from classy.records.values import Refusal, Source
-from classy.settings import Settings
+from classy.records.store import RecordStore
+from classy.records.values import Classification, Refusal, Source
+from classy.settings import BadSetting, Settings
 from classy.uploads import FINAL, JSON, Uploads
 from graphpipe_fn.errors import (
     Busy,
@@ -63,17 +68,27 @@ class Classy:
         settings: See Settings; the model store is needed for the labels.
         manifests: Shared with other users of the same settings, or made of them.
         now: The clock for a result's `classified_at`, aware UTC.
+
+    Raises:
+        BadSetting: a setting is missing, or pictures would be kept that no record knows of.
     """
 
     def __init__(
         self, settings: Settings, *, manifests: Manifests | None = None, now: Callable[[], datetime] = _now
     ) -> None:
+        if settings.pictures and not settings.records:
+            raise BadSetting("CLASSY_PICTURES is set and CLASSY_RECORDS is not; a picture is kept for its record")
         self._settings = settings
-        self._manifests = manifests or Manifests(settings)
-        self._pipeline = Pipeline(settings, self._manifests)
+        self.manifests = manifests or Manifests(settings)
+        self.kept = (
+            KeptPictures(object_storage(settings), settings.pictures, limit_bytes=settings.limit_bytes)
+            if settings.pictures
+            else None
+        )
+        self._pipeline = Pipeline(settings, self.manifests)
         self._defaults = Options(settings.top_k, settings.language)
         self._recorder = Recorder(settings.records, places=settings.places, now=now) if settings.records else None
-        self._uploads = Uploads(settings, self._manifests, self._uploaded, recorder=self._recorder, now=now)
+        self._uploads = Uploads(settings, self.manifests, self._uploaded, recorder=self._recorder, now=now)
         self._first = True
 
     def answer(self, body: Buffer, call: Call) -> Reply:
@@ -102,6 +117,60 @@ class Classy:
         value = {**value, "timings": answers.timings(hops), "call_id": call.id}
         status = status_of(value["error"]["code"]) if "error" in value else 200
         return Reply([answers.encode(value)], status, JSON, hops)
+
+    @property
+    def records(self) -> RecordStore | None:
+        """
+        Return the record store, None where no records are kept.
+
+        Raises:
+            RecordsFailed: a package that it needs is missing.
+        """
+        return self._recorder.store if self._recorder else None
+
+    def forget(self, record_id: str) -> int:
+        """
+        Delete a picture: every record of it, its kept bytes and its thumbnail.
+
+        What is about to be done is noted where pictures are kept; then the records go, then the picture. So no record
+        ever tells of a picture that is gone, and where this is cut short, a second call finishes it.
+
+        Args:
+            record_id: Of any of its records; see Classification.identity.
+
+        Returns:
+            How many records were deleted; 0 where there were none.
+
+        Raises:
+            RecordsFailed, StorageFailed: a store can't be reached; ask again.
+        """
+        if self._recorder is None:
+            return 0
+        store = self._recorder.store
+        record = store.get(record_id)
+        if self.kept is None:
+            return store.delete_picture(record.picture) if record else 0
+        if record:
+            picture, sha256 = record.picture, record.picture_sha256
+            self.kept.mark(record_id, picture=picture, sha256=sha256)
+        else:
+            marked = self.kept.marked(record_id)
+            if marked is None:
+                return 0
+            picture, sha256 = marked
+        count = store.delete_picture(picture)
+        self.kept.delete(sha256)
+        self.kept.unmark(record_id)
+        return count
+
+    def prepare(self) -> None:
+        """
+        Wait for what the first picture would wait for.
+
+        Raises:
+            GraphPipeError: a stage does not answer, or its model can't be loaded.
+        """
+        self._pipeline.prepare()
 
     def close(self) -> None:
         """Close the connections to the other stages and to the records; the next call opens new ones."""
@@ -137,7 +206,7 @@ class Classy:
             GraphPipeError: the pipeline fails as a whole. A record that can't be written is no such failure: the
                 answer says so.
         """
-        manifest = self._manifests.get(ask.options.model)
+        manifest = self.manifests.get(ask.options.model)
         if self._recorder:
             self._recorder.prepare()
         done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)
@@ -148,27 +217,50 @@ class Classy:
                 used = manifest
                 entry = answers.refusal(place, error, retryable=_retryable(error.code))
             else:
-                used = manifest if ref in ("", manifest.ref) else self._manifests.get(ref)
+                used = manifest if ref in ("", manifest.ref) else self.manifests.get(ref)
                 entry = answers.result(place, row, used, k=ask.options.top_k, language=ask.options.language)
             asked = ask.sources[place]
             if self._recorder and not isinstance(asked, GraphPipeError) and (error is None or error.code in FINAL):
-                kept = Refusal(error.code, error.message) if error else scores(self._kept_classes(row, used))
-                source = sources[place] if sources else source_of(asked)
+                outcome = Refusal(error.code, error.message) if error else scores(self._kept_classes(row, used))
                 about = done.about[place]
-                entry |= _recorded(
-                    call,
-                    partial(
-                        self._recorder.record,
-                        kept,
-                        source=source,
-                        manifest=used,
-                        about=about,
-                        timings=done.timings,
-                        call=call,
-                    ),
+                if isinstance(asked, bytes):  # what its SHA-256 is nobody else needs to be believed
+                    about += "\n" + json.dumps({"sha256": hashlib.sha256(asked).hexdigest()})
+                record = partial(
+                    self._recorder.record,
+                    outcome,
+                    source=sources[place] if sources else source_of(asked),
+                    manifest=used,
+                    about=about,
+                    timings=done.timings,
+                    call=call,
                 )
+                entry |= self._written(asked, about, record, refused=error is not None, call=call)
             results.append(entry)
         return results, done.timings
+
+    def _written(
+        self, asked: str | bytes, about: str, record: partial[Classification], *, refused: bool, call: Call
+    ) -> dict[str, Any]:
+        """Keep a picture, then record it, so that no record tells of a picture that is still to be kept."""
+        said = {} if refused else self._keep(asked, about, call)
+        if said.get("kept") is False and record.keywords["source"].kind == "bucket":
+            return said  # without a record its event comes again, and both are done
+        return said | _recorded(call, record)
+
+    def _keep(self, asked: str | bytes, about: str, call: Call) -> dict[str, Any]:
+        """Keep what there is to keep of a picture; return what its answer says of that."""
+        told = parse_about(about)
+        if self.kept is None or not told.sha256 or not (told.thumbnail or isinstance(asked, bytes)):
+            return {}
+        try:
+            if isinstance(asked, bytes):
+                self.kept.put(told.sha256, asked)
+            if told.thumbnail:
+                self.kept.put_thumbnail(told.sha256, told.thumbnail)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is not lost
+            error = _failure(exc, call, "picture not kept")
+            return {"kept": False, "kept_error": {"code": error.code, "message": error.message}}
+        return {"kept": True}
 
     def _kept_classes(self, row: Any, manifest: Manifest) -> list[dict[str, Any]]:
         """Return the classes that a record holds: as many as the settings say, whatever this caller asked for."""
@@ -181,19 +273,22 @@ class Classy:
         return self.classify(ask, call, sources=sources)
 
 
-def _recorded(call: Call, record: Callable[[], None]) -> dict[str, Any]:
+def _recorded(call: Call, record: Callable[[], Classification]) -> dict[str, Any]:
     """Record an outcome; return what its answer says of that."""
     try:
-        record()
-    except GraphPipeError as exc:
-        log.warning("call %s: not recorded: %d %s", call.id, exc.code, exc.message)
-        error = _error(exc)
-    except Exception:
-        log.exception("call %s: not recorded", call.id)
-        error = Error(InternalError.code, f"internal error, call {call.id}; the log has the detail")
-    else:
-        return {"recorded": True}
-    return {"recorded": False, "recorded_error": {"code": error.code, "message": error.message}}
+        return answers.recorded(record())
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is not lost
+        error = _failure(exc, call, "not recorded")
+        return {"recorded": False, "recorded_error": {"code": error.code, "message": error.message}}
+
+
+def _failure(exc: Exception, call: Call, what: str) -> Error:
+    """Log why something beside the answer could not be done; return what the caller is told."""
+    if isinstance(exc, GraphPipeError):
+        log.warning("call %s: %s: %d %s", call.id, what, exc.code, exc.message)
+        return _error(exc)
+    log.error("call %s: %s", call.id, what, exc_info=exc)
+    return Error(InternalError.code, f"internal error, call {call.id}; the log has the detail")
 
 
 def _error(exc: GraphPipeError) -> Error:

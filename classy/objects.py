@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from classy import files
@@ -141,6 +142,26 @@ class ObjectStorage:
             return True
 
         return self._ask(uri, write, None)
+
+    def delete(self, uri: str) -> None:
+        """
+        Delete an object, if it is there.
+
+        Raises:
+            StorageFailed, UnusableURL: as get() does.
+        """
+        if _is_file(uri):
+            files.delete(uri)
+            return
+        bucket, key = bucket_and_key(uri)
+
+        def remove() -> None:
+            import obstore
+
+            with suppress(FileNotFoundError):  # S3 itself never says so; others may
+                obstore.delete(self._store(bucket), key)
+
+        self._ask(uri, remove, None)
 
     def list(self, prefix: str) -> list[str]:
         """

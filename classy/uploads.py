@@ -63,6 +63,10 @@ class Uploads:
         now: Callable[[], datetime],
     ) -> None:
         self._results = settings.results.rstrip("/")
+        self._own = {
+            "CLASSY_RESULTS": (self._results, "a result of ours"),
+            "CLASSY_PICTURES": (settings.pictures, "a picture that is kept"),
+        }
         self._settings = settings
         self._manifests = manifests
         self._classify = classify
@@ -112,13 +116,14 @@ class Uploads:
 
     def _done(self, ref: ObjectRef, model: str) -> str:
         """Return why there is nothing to do for an object, "" where there is."""
-        if self._results and ref.uri.startswith(f"{self._results}/"):
-            if "/" not in self._results.removeprefix("s3://"):
-                raise UploadDelayed(
-                    f"CLASSY_RESULTS is {self._results}, the bucket that uploads come to, so every result would be "
-                    "an upload; name another bucket, or a prefix in it that announces nothing"
-                )
-            return f"{ref.uri} is a result of ours"
+        for setting, (place, what) in self._own.items():
+            if place and ref.uri.startswith(f"{place}/"):
+                if "/" not in place.removeprefix("s3://"):
+                    raise UploadDelayed(
+                        f"{setting} is {place}, the bucket that uploads come to, so whatever is written there would "
+                        "be an upload; name another bucket, or a prefix in it that announces nothing"
+                    )
+                return f"{ref.uri} is {what}"
         if not self._recorder and not self._results:
             return ""
         if self._recorder:
@@ -138,8 +143,8 @@ class Uploads:
         entry = answers.refusal(0, Error(exc.code, exc.message), retryable=False)
         if self._recorder:
             refusal = Refusal(exc.code, exc.message)
-            self._recorder.record(refusal, source=_source(ref), manifest=manifest, call=call)
-            entry["recorded"] = True
+            record = self._recorder.record(refusal, source=_source(ref), manifest=manifest, call=call)
+            entry |= answers.recorded(record)
         return entry
 
     def _written(
@@ -188,4 +193,6 @@ def _delay(entry: Mapping[str, Any]) -> str:
     error = entry.get("error")
     if error and error["code"] not in FINAL:
         return str(error["message"])
+    if not entry.get("kept", True):
+        return str(entry["kept_error"]["message"])
     return "" if entry.get("recorded", True) else str(entry["recorded_error"]["message"])

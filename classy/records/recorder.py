@@ -76,7 +76,7 @@ class Recorder:
         about: str = "",
         timings: Sequence[Timing] = (),
         call: Call,
-    ) -> None:
+    ) -> Classification:
         """
         Keep one outcome, unless there is a record of it.
 
@@ -85,24 +85,27 @@ class Recorder:
             manifest: Of the model that was asked.
             about: What the stages said of the picture; see classy.exif.
 
+        Returns:
+            The outcome as a record; where there was one already, that has the same identity.
+
         Raises:
             RecordsFailed: the store can't be reached, is full, or refuses.
         """
         told = parse_about(about)
-        self.store.put(
-            Classification(
-                source=source,
-                model=ModelVersion(manifest.name, manifest.version, manifest.sha256),
-                classified_at=self._now(),
-                picture_sha256=told.sha256,
-                taken_at=told.taken_at,
-                place=self._kept(told.place),
-                top_k=() if isinstance(outcome, Refusal) else tuple(outcome),
-                refusal=outcome if isinstance(outcome, Refusal) else None,
-                timings=tuple(timings),
-                call_id=call.id,
-            )
+        record = Classification(
+            source=source,
+            model=ModelVersion(manifest.name, manifest.version, manifest.sha256),
+            classified_at=self._now(),
+            picture_sha256=told.sha256,
+            taken_at=told.taken_at,
+            place=self._kept(told.place),
+            top_k=() if isinstance(outcome, Refusal) else tuple(outcome),
+            refusal=outcome if isinstance(outcome, Refusal) else None,
+            timings=tuple(timings),
+            call_id=call.id,
         )
+        self.store.put(record)
+        return record
 
     def close(self) -> None:
         """Close the store's connections; the next record opens new ones."""
