@@ -70,7 +70,7 @@ LAYERS = [
     ("messages",),
     ("model", "tensors", "deadline"),
     ("binding", "rows", "codec", "server_timing", "loading", "base64_text"),
-    ("headers", "chain", "routed"),
+    ("headers", "chain", "routed", "handover"),
     ("server", "client"),
     ("transports", "adapters"),
     ("remote", "aio"),

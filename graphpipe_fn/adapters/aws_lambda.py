@@ -18,10 +18,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlencode
 
+from graphpipe_fn import handover as handed
 from graphpipe_fn.adapters.endpoints import Endpoints, text_reply
 from graphpipe_fn.base64_text import decode_base64, decoded_length, encode_base64, encoded_length
 from graphpipe_fn.errors import MalformedMessage, TooLarge
+from graphpipe_fn.handover import Handover
 from graphpipe_fn.headers import call_of, reply_headers
 from graphpipe_fn.messages import Call, Metadata
 from graphpipe_fn.model import Answer, Buffer, Reply
@@ -29,6 +32,7 @@ from graphpipe_fn.server import error_reply
 
 BODY_MAX = 6 << 20  # of a request; what Lambda takes has at most 4.7 MB once decoded
 ANSWER_MAX = 6_291_556  # bytes of an answer's JSON; Lambda's own error message names this number
+HANDED_MAX = 128 << 20  # bytes of a request that waits elsewhere; see handover
 MARGIN_S = 0.35  # of the time left, to send the answer: 6 MB take 45 ms of a core, of which 256 MB have a seventh
 
 TAKES = "function URLs, API Gateway's HTTP and REST APIs, load balancers, and graphpipe_fn's own lambda: road"
@@ -48,6 +52,7 @@ def handler(
     limit_bytes: int = BODY_MAX,
     answer_limit_bytes: int = ANSWER_MAX,
     is_ready: Callable[[], bool] = lambda: True,
+    handover: Handover | None = None,
 ) -> Callable[[Any, Any], dict[str, Any]]:
     """
     Return what Lambda calls with an event and a context.
@@ -59,6 +64,7 @@ def handler(
         limit_bytes: The largest body that is read.
         answer_limit_bytes: The largest answer, as JSON, that is sent.
         is_ready: What /control/is_ready asks.
+        handover: Where messages over Lambda's limits wait, as the caller's transport knows it too.
     """
     endpoints = Endpoints(answer, metadata, is_ready)
     mount = "/" + path.strip("/")
@@ -66,46 +72,104 @@ def handler(
     def handle(event: Any, context: Any) -> dict[str, Any]:
         call = Call(id=_request_id(context))
         method = ""
+        place: Handover | None = None
         try:
-            request = _request(event)
+            request = http_request(event)
             if request is None:
                 reply = _not_taken(event, call)
-            elif not request.encoded and isinstance(request.body, str) and "\ufffd" in request.body:
+            elif request.spoilt:
                 reply = text_reply(SPOILT, 400)  # as text: it spoils the answer's bytes too
             else:
-                call, method = _call(request.headers, context), request.method
+                call, method = call_at(context, request.headers), request.method
                 where = _below(mount, request.path)
-                reply = endpoints.reply(method, where, lambda: _body(request, limit_bytes), call)
-            return _answer(reply, call, with_body=method != "HEAD", limit_bytes=answer_limit_bytes)
+                place = handover if request.headers.get(handed.TAKES) == "1" else None
+                reply = endpoints.reply(method, where, lambda: request.read(limit_bytes, handover), call)
+            return http_answer(reply, call, with_body=method != "HEAD", limit_bytes=answer_limit_bytes, place=place)
         except Exception as exc:  # noqa: BLE001 - Lambda would answer with the exception's text
-            return _answer(error_reply(exc, call), call, with_body=method != "HEAD", limit_bytes=ANSWER_MAX)
+            return http_answer(error_reply(exc, call), call, with_body=method != "HEAD")
 
     return handle
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
+class HttpRequest:
+    """
+    An HTTP request, as an event holds it.
+
+    Args:
+        path: Without the stage's name.
+        query: Percent-encoded, without its "?".
+        headers: Names in lower case.
+        body: As the event has it.
+        encoded: Whether the body is in base64.
+        stage: The stage's name where the event's own path starts with it, else "".
+    """
+
     method: str
     path: str
-    headers: Mapping[str, str]  # names in lower case
+    query: str
+    headers: Mapping[str, str]
     body: Any
-    encoded: bool  # in base64
+    encoded: bool
+    stage: str = ""
+
+    @property
+    def spoilt(self) -> bool:
+        """Return whether the gateway made text of bytes, which nobody can undo."""
+        return not self.encoded and isinstance(self.body, str) and "\ufffd" in self.body
+
+    def read(self, limit_bytes: int = BODY_MAX, handover: Handover | None = None) -> Buffer:
+        """
+        Return the body's bytes.
+
+        Args:
+            handover: Where it waits, if it was too large for the event.
+
+        Raises:
+            MalformedMessage: it is no text, or no base64 though it says so.
+            TooLarge: over the limit.
+        """
+        waiting = self.headers.get(handed.HEADER, "")
+        if not waiting:
+            return _body(self, limit_bytes)
+        if handover is None or not handed.NAME_PATTERN.fullmatch(waiting):
+            raise MalformedMessage(
+                f"the message was handed over as {waiting[:40]!r}, and no such thing is here; give both ends "
+                "of the road the same place for large messages"
+            )
+        return handover.take(waiting, limit_bytes=HANDED_MAX)
 
 
-def _request(event: Any) -> _Request | None:
+def http_request(event: Any) -> HttpRequest | None:
     """Return the HTTP request that an event holds; None for an event of another kind."""
     if not isinstance(event, Mapping):
         return None
-    context = event.get("requestContext")
+    context, query, left = event.get("requestContext"), "", ""
     if event.get("version") == "2.0" and isinstance(context, Mapping) and isinstance(context.get("http"), Mapping):
         method, path, stage = context["http"].get("method"), event.get("rawPath"), context.get("stage")
         if isinstance(path, str) and isinstance(stage, str) and (path + "/").startswith(f"/{stage}/"):
-            path = path[len(stage) + 1 :]  # HTTP APIs put the stage's name in front, unless it is $default
+            path, left = path[len(stage) + 1 :], stage  # HTTP APIs put it in front, unless it is $default
+        query = event.get("rawQueryString") or ""
     else:
         method, path = event.get("httpMethod"), event.get("path")
+        query = _query(event, coded=isinstance(context, Mapping) and "elb" in context)
     if not isinstance(method, str) or not isinstance(path, str):
         return None
-    return _Request(method, path or "/", _headers(event), event.get("body"), event.get("isBase64Encoded") is True)
+    encoded = event.get("isBase64Encoded") is True
+    return HttpRequest(method, path or "/", str(query), _headers(event), event.get("body"), encoded, left)
+
+
+def _query(event: Mapping[str, Any], *, coded: bool) -> str:
+    """Return format 1.0's query; a load balancer leaves it percent-encoded, a REST API does not."""
+    several = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters")
+    if not isinstance(several, Mapping):
+        return ""
+    pairs = [
+        (str(name), str(value))
+        for name, values in several.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+    return "&".join(f"{name}={value}" for name, value in pairs) if coded else urlencode(pairs)
 
 
 def _headers(event: Mapping[str, Any]) -> dict[str, str]:
@@ -122,7 +186,7 @@ def _below(mount: str, path: str) -> str:
     return path or "/"
 
 
-def _body(request: _Request, limit_bytes: int) -> Buffer:
+def _body(request: HttpRequest, limit_bytes: int) -> Buffer:
     text = "" if request.body is None else request.body
     if not isinstance(text, str):
         raise MalformedMessage(f"the event's body is a {type(text).__name__}; send text, or bytes as base64")
@@ -142,7 +206,14 @@ def _request_id(context: Any) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _call(headers: Mapping[str, str], context: Any) -> Call:
+def call_at(context: Any, headers: Mapping[str, str] = {}) -> Call:
+    """
+    Return what travels beside a call: its id, and Lambda's own deadline where a header names no earlier one.
+
+    Args:
+        context: As Lambda hands it over.
+        headers: Names in lower case.
+    """
     call = call_of(headers, call_id=_request_id(context))
     remaining = getattr(context, "get_remaining_time_in_millis", None)
     if remaining is None:
@@ -157,7 +228,20 @@ def _not_taken(event: Any, call: Call) -> Reply:
     return text_reply(f"this function does not take such an event ({what[:400]}); it takes those of {TAKES}", 400)
 
 
-def _answer(reply: Reply, call: Call, *, with_body: bool, limit_bytes: int) -> dict[str, Any]:
+def http_answer(
+    reply: Reply,
+    call: Call,
+    *,
+    with_body: bool = True,
+    limit_bytes: int = ANSWER_MAX,
+    place: Handover | None = None,
+) -> dict[str, Any]:
+    """
+    Return an answer as every gateway takes it; one over the limit becomes an error that says so.
+
+    Args:
+        place: Where one over the limit waits for a caller who fetches it there.
+    """
     headers = dict(reply_headers(reply))
     if call.id:
         headers["X-Request-Id"] = call.id
@@ -174,8 +258,11 @@ def _answer(reply: Reply, call: Call, *, with_body: bool, limit_bytes: int) -> d
         length = len(json.dumps(answer))  # what is not ASCII is escaped, by Lambda's older Pythons at least
     if length <= limit_bytes:
         return answer
+    if place is not None:
+        headers[handed.HEADER] = place.put(reply.buffers)
+        return {**answer, "isBase64Encoded": False, "body": ""}
     why = TooLarge(
         f"the answer takes {length:,} bytes as Lambda's payload (base64 and headers included); the limit is "
         f"{limit_bytes:,}; send fewer rows at once, or ask for fewer outputs"
     )
-    return _answer(error_reply(why, call), call, with_body=True, limit_bytes=ANSWER_MAX)
+    return http_answer(error_reply(why, call), call)

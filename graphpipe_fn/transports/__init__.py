@@ -18,6 +18,7 @@ from graphpipe_fn.model import Transport
 if TYPE_CHECKING:
     import ssl
 
+    from graphpipe_fn.handover import Handover
     from graphpipe_fn.transports.aws_access import AwsAccess
 
 
@@ -28,6 +29,7 @@ class _Options:
     connections: int
     fn_api_url: str
     aws: AwsAccess | None
+    handover: Handover | None
 
 
 def connect(
@@ -42,6 +44,7 @@ def connect(
     connections: int = 16,
     fn_api_url: str = "",
     aws: AwsAccess | None = None,
+    handover: Handover | None = None,
 ) -> Client:
     """
     Return the model behind a URI; nothing is sent yet.
@@ -54,6 +57,7 @@ def connect(
         connections: How many are kept open while nobody uses them.
         fn_api_url: Where Fn's API is, for `fn:`.
         aws: Region, credentials and endpoint for `lambda:`; what it leaves out, boto3's own chain finds.
+        handover: Where messages wait that are too large for `lambda:`.
 
     Raises:
         BadConfig: not such a URI.
@@ -62,7 +66,7 @@ def connect(
     road = _ROADS.get(scheme.lower()) if colon else None
     if road is None:
         raise BadConfig(f"{uri[:200]!r} has no scheme that is known here; use one of {', '.join(_ROADS)}")
-    transport = road(uri, _Options(tls, limit_bytes, connections, fn_api_url, aws))
+    transport = road(uri, _Options(tls, limit_bytes, connections, fn_api_url, aws, handover))
     return Client(transport, name=name or uri, timeout_s=timeout_s, retries=retries, limits=limits)
 
 
@@ -94,6 +98,7 @@ def _aws_lambda(uri: str, options: _Options) -> Transport:
         tls=options.tls,
         limit_bytes=options.limit_bytes,
         idle_connections=options.connections,
+        handover=options.handover,
     )
 
 

@@ -29,6 +29,7 @@ from graphpipe_fn.errors import (
     TransportFailed,
     Unavailable,
 )
+from graphpipe_fn.handover import HEADER, TAKES, Handover
 from graphpipe_fn.headers import parse_retry_after
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Buffer, Reply
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     import ssl
 
 PAYLOAD_MAX = 6_291_456  # bytes of a request, envelope included; Lambda's own error message names this number
+EVENT_MAX = 1_048_576  # the same, where nobody waits for the answer
 CALL_MAX_S = 910.0  # Lambda ends every call after 900 s; what is not back then never comes
 
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,139}"
@@ -77,6 +79,7 @@ class LambdaTransport:
         uri: `lambda:NAME`, with `:VERSION` or `:ALIAS`; or `lambda:` and the function's whole ARN.
         access: How AWS is reached; what it does not tell, boto3's chain finds.
         limit_bytes: The largest answer that is accepted, as payload.
+        handover: Where messages over Lambda's limits wait; without it they are refused.
         tls, idle_connections: See HttpTransport.
 
     Raises:
@@ -91,6 +94,7 @@ class LambdaTransport:
         tls: ssl.SSLContext | None = None,
         limit_bytes: int = LIMIT_BYTES,
         idle_connections: int = IDLE_CONNECTIONS,
+        handover: Handover | None = None,
     ) -> None:
         parts = _URI.fullmatch(uri)
         if parts is None:
@@ -104,6 +108,8 @@ class LambdaTransport:
         self._path = f"/2015-03-31/functions/{quote(arn or name, safe='')}/invocations"
         self._query = f"Qualifier={quote(qualifier, safe='')}" if qualifier else ""
         self._access = access
+        self._handover = handover
+        self._limit_bytes = limit_bytes
         self._options: dict[str, Any] = {
             "tls": tls,
             "limit_bytes": limit_bytes,
@@ -126,22 +132,23 @@ class LambdaTransport:
             TransportFailed: the function died or answered no HTTP answer, or Lambda can't be reached.
             BadConfig: no credentials, or no region.
         """
-        payload: list[bytes] = []
-        size = encoded_length(sum(memoryview(buffer).nbytes for buffer in buffers))
-        if size <= PAYLOAD_MAX:
-            payload = encode_event(buffers, call)
-            size = sum(map(len, payload))
-        if size > PAYLOAD_MAX:
-            raise TooLarge(
-                f"the request takes {size:,} bytes as Lambda's payload (base64 and headers included); the limit is "
-                f"{PAYLOAD_MAX:,}; send fewer rows at once, or hand large ones over through object storage"
-            )
-        response = self._invoked(payload, call)
+        response = self._invoked("RequestResponse", self._payload(buffers, call, PAYLOAD_MAX), call)
         if response.status != 200:
             raise self._refusal(response)
         if "x-amz-function-error" in response.headers:
             raise self._failure(response)
-        return decode_answer(response.body, name=self._function)
+        return decode_answer(response.body, name=self._function, take=self._take if self._handover else None)
+
+    def hand_on(self, buffers: Sequence[Buffer], call: Call) -> None:
+        """
+        Invoke the function and don't wait: Lambda queues the message, and tries again where the function fails.
+
+        Raises:
+            GraphPipeError: Lambda did not take the message; see __call__.
+        """
+        response = self._invoked("Event", self._payload(buffers, call, EVENT_MAX), call)
+        if response.status != 202:
+            raise self._refusal(response)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -149,7 +156,27 @@ class LambdaTransport:
             if self._found is not None:
                 self._found[1].close()
 
-    def _invoked(self, payload: Sequence[bytes], call: Call) -> Response:
+    def _payload(self, buffers: Sequence[Buffer], call: Call, limit: int) -> list[bytes]:
+        """Return the event, its body handed over where the whole is over Lambda's limit."""
+        takes = {TAKES: "1"} if self._handover else {}
+        size = encoded_length(sum(memoryview(buffer).nbytes for buffer in buffers))
+        if size <= limit:
+            payload = encode_event(buffers, call, takes)
+            size = sum(map(len, payload))
+            if size <= limit:
+                return payload
+        if self._handover is None:
+            raise TooLarge(
+                f"the request takes {size:,} bytes as Lambda's payload (base64 and headers included); the limit is "
+                f"{limit:,}; send fewer rows at once, or hand large ones over through object storage"
+            )
+        return encode_event([], call, {HEADER: self._handover.put(buffers), **takes})
+
+    def _take(self, name: str) -> Buffer:
+        assert self._handover is not None  # or an answer's name is not looked for
+        return self._handover.take(name, limit_bytes=self._limit_bytes)
+
+    def _invoked(self, kind: str, payload: Sequence[bytes], call: Call) -> Response:
         deadline_s = time.monotonic() + CALL_MAX_S if call.deadline_s is None else call.deadline_s
         api, road = self._api()
         path = road.path.rstrip("/") + self._path
@@ -161,7 +188,7 @@ class LambdaTransport:
                 query=self._query,
                 headers=[
                     ("Content-Type", "application/json"),
-                    ("X-Amz-Invocation-Type", "RequestResponse"),
+                    ("X-Amz-Invocation-Type", kind),
                     ("Accept-Encoding", "identity"),
                 ],
                 body=payload,

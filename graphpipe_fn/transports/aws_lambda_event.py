@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graphpipe_fn.base64_text import decode_base64, encode_base64
 from graphpipe_fn.errors import TransportFailed
+from graphpipe_fn.handover import HEADER, NAME_PATTERN
 from graphpipe_fn.headers import reply_of, request_headers
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Buffer, Reply
 
 
-def encode_event(buffers: Sequence[Buffer], call: Call) -> list[bytes]:
-    """Return an HTTP API's event with these buffers as the body of a POST: JSON, in pieces."""
+def encode_event(buffers: Sequence[Buffer], call: Call, more: Mapping[str, str] = {}) -> list[bytes]:
+    """
+    Return an HTTP API's event with these buffers as the body of a POST: JSON, in pieces.
+
+    Args:
+        more: Further headers, names in lower case.
+    """
     length = sum(memoryview(buffer).nbytes for buffer in buffers)
     headers = {name.lower(): value for name, value in request_headers(call)}
     event = {
@@ -33,6 +39,7 @@ def encode_event(buffers: Sequence[Buffer], call: Call) -> list[bytes]:
             "content-type": "application/octet-stream",
             "content-length": str(length),
             **headers,
+            **more,
         },
         "requestContext": {
             "http": {
@@ -52,12 +59,13 @@ def encode_event(buffers: Sequence[Buffer], call: Call) -> list[bytes]:
     return [start[:-2], encode_base64(buffers), start[-2:]]
 
 
-def decode_answer(payload: Buffer, *, name: str = "") -> Reply:
+def decode_answer(payload: Buffer, *, name: str = "", take: Callable[[str], Buffer] | None = None) -> Reply:
     """
     Read a function's answer to an HTTP event.
 
     Args:
         name: The function's, for error messages.
+        take: Fetches a body that waits elsewhere by its name; see handover.
 
     Raises:
         TransportFailed: it is no such answer.
@@ -79,7 +87,8 @@ def decode_answer(payload: Buffer, *, name: str = "") -> Reply:
             f"they begin with {bytes(memoryview(payload)[:40])!r}; is its handler adapters.aws_lambda's?"
         ) from exc
     lower = {key.lower(): str(value) for key, value in headers.items()} if isinstance(headers, Mapping) else {}
-    return reply_of(status, lower, content)
+    waiting = lower.get(HEADER, "")
+    return reply_of(status, lower, take(waiting) if take and NAME_PATTERN.fullmatch(waiting) else content)
 
 
 def json_object(body: Buffer) -> dict[str, Any]:
