@@ -119,6 +119,11 @@ class Classy:
         return Reply([answers.encode(value)], status, JSON, hops)
 
     @property
+    def pipeline(self) -> Pipeline:
+        """Return the stages, for who wants probabilities rather than labels; nothing is recorded of that."""
+        return self._pipeline
+
+    @property
     def records(self) -> RecordStore | None:
         """
         Return the record store, None where no records are kept.
