@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from classy.dialling import Allowance, Resolve, default_tls, system_resolve
-from classy.errors import PictureTooLarge, SourceFailed, SourceNotFound, UnusableURL
+from classy.errors import PictureTooLarge, SourceFailed, SourceNotFound, UnusableURL, batch_too_large
 from classy.guarded_http import Answer, exchange
 from classy.networks import Opened
 from classy.urls import URL, parse_url, shown_url
@@ -60,14 +60,15 @@ class DownloadLimits:
         limit_bytes: Of one file, on the wire and unpacked.
         redirects: Followed at most; those from https to http too, as long as the address is public.
         parallel: URIs fetched at the same time.
-        batch_bytes: Of all files of one fetch_all() together.
+        batch_bytes: Of all files of one fetch_all() together, but one file of `limit_bytes` always fits. A function
+            holds up to four times as much: the files, the answer made of them, and what its FDK makes of that.
     """
 
     timeout_s: float = 20.0
     limit_bytes: int = 20_000_000
     redirects: int = 5
     parallel: int = 8
-    batch_bytes: int = 200_000_000
+    batch_bytes: int = 48_000_000
 
 
 class Fetcher:
@@ -189,13 +190,18 @@ class Fetcher:
         shown = shown_url(uri)
         if self._storage is None or bucket not in self._buckets:
             raise UnusableURL(f"{shown} is in a bucket that callers may not read; {BUCKETS_SETTING} opens buckets")
+        share = _Share(budget, shown)
         try:
-            data = self._storage.get(f"s3://{uri[5:]}", limit_bytes=self._limits.limit_bytes, deadline_s=deadline_s)
+            data = self._storage.get(
+                f"s3://{uri[5:]}", limit_bytes=self._limits.limit_bytes, deadline_s=deadline_s, admit=share.reach
+            )
+            if not data:
+                raise _empty(shown)
         except TooLarge as exc:
             raise _too_large(shown, self._limits.limit_bytes) from exc
-        if not data:
-            raise _empty(shown)
-        budget.take(len(data), shown)
+        except BaseException:
+            share.give_back()
+            raise
         return data
 
     def _body(self, answer: Answer, shown: str, budget: _Budget) -> bytes:
@@ -209,40 +215,59 @@ class Fetcher:
         declared = answer.header("content-length")
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(shown, limit, int(declared))
+        share = _Share(budget, shown)
         body = io.BytesIO()  # unlike a list of pieces it stays small where these are; its value is no copy
         try:
+            if declared.isdigit():  # before a byte is read: of many large files some come whole, not all in part
+                share.reach(int(declared))
             for piece in _unpacked(answer.pieces, answer.header("content-encoding"), shown, limit):
                 if body.tell() + len(piece) > limit:
                     raise _too_large(shown, limit)
-                budget.take(len(piece), shown)
+                share.reach(body.tell() + len(piece))
                 body.write(piece)
-        except GraphPipeError:
-            budget.give_back(body.tell())
+            if not body.tell():
+                raise _empty(shown)
+        except BaseException:
+            share.give_back()
             raise
-        if not body.tell():
-            raise _empty(shown)
         return body.getvalue()
 
 
 class _Budget:
-    """What a batch's files may weigh together, counted while they arrive."""
+    """What a batch's files may weigh together."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._taken = 0
         self._lock = threading.Lock()
 
-    def take(self, size: int, shown: str) -> None:
+    def take(self, size: int) -> bool:
+        """Return whether there is room for so much more, and take it."""
         with self._lock:
-            if self._taken + size > self._limit_bytes:
-                raise PictureTooLarge(
-                    f"{shown} would bring this batch over {self._limit_bytes:,} bytes; send fewer pictures at once"
-                )
-            self._taken += size
+            fits = self._taken + size <= self.limit_bytes
+            self._taken += size if fits else 0
+            return fits
 
-    def give_back(self, size: int) -> None:
-        with self._lock:
-            self._taken -= size
+
+class _Share:
+    """One file's part of a budget, which only grows until it is given back."""
+
+    def __init__(self, budget: _Budget, shown: str) -> None:
+        self._budget = budget
+        self._shown = shown
+        self._size = 0
+
+    def reach(self, size: int) -> None:
+        """Let the file have this size in all, or refuse it."""
+        if size > self._size:
+            if not self._budget.take(size - self._size):
+                raise batch_too_large(self._shown, self._budget.limit_bytes)
+            self._size = size
+
+    def give_back(self) -> None:
+        """Leave the room to others."""
+        self._budget.take(-self._size)
+        self._size = 0
 
 
 def _redirected(url: URL, answer: Answer, shown: str) -> URL:

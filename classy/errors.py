@@ -14,6 +14,7 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
     ├── ForeignHost          42111    the request names a host that this server is not
     ├── UnreadablePicture    42211    no picture, cut short, or a format that is not read
     ├── PictureTooLarge      41311    too many bytes or pixels
+    ├── BatchTooLarge        41313    it would bring its request over the limit; alone it may be fine
     ├── PictureTooCostly     41312    decoding it would take too much time or memory
     ├── SourceFailed         42411    the URL's server does not answer, or not with a picture
     ├── SourceTimedOut       42412    it answers too slowly
@@ -104,6 +105,12 @@ class PictureTooLarge(GraphPipeError):
     code = 41311
 
 
+class BatchTooLarge(GraphPipeError):
+    """A picture that would bring its request over the limit of bytes; in another request it may be fine."""
+
+    code = 41313
+
+
 class PictureTooCostly(GraphPipeError):
     """A picture whose decoding takes too much time or memory."""
 
@@ -173,3 +180,16 @@ class DiskFull(GraphPipeError):
     """No room on the disk for the model."""
 
     code = 50711
+
+
+def batch_too_large(shown: str, limit_bytes: int) -> BatchTooLarge:
+    """
+    Return what a picture is refused with that has no room beside the others of its request.
+
+    Args:
+        shown: Names the picture.
+    """
+    return BatchTooLarge(
+        f"{shown} would bring its request over {limit_bytes:,} bytes; send it in another one, or raise "
+        "CLASSY_LIMIT_REQUEST_BYTES and the functions' memory"
+    )

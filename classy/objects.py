@@ -7,6 +7,7 @@ they are, without percent-encoding; the paths of file URIs are percent-encoded.
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable
@@ -41,13 +42,21 @@ class ObjectStorage:
         self._storage = storage
         self._stores: dict[str, S3Store] = {}
 
-    def get(self, uri: str, *, limit_bytes: int, deadline_s: float | None = None) -> bytes:
+    def get(
+        self,
+        uri: str,
+        *,
+        limit_bytes: int,
+        deadline_s: float | None = None,
+        admit: Callable[[int], None] = lambda size: None,
+    ) -> bytes:
         """
         Return an object.
 
         Args:
             limit_bytes: A larger one is refused, by its declared size unread.
             deadline_s: On `time.monotonic()`'s scale.
+            admit: Told the size before the object is read; what it raises, get() raises. file:// asks it nothing.
 
         Raises:
             SourceNotFound: no such object or bucket.
@@ -60,7 +69,7 @@ class ObjectStorage:
             return files.read(uri, limit_bytes=limit_bytes)
         bucket, key = bucket_and_key(uri)
         stopped = threading.Event()
-        return self._ask(uri, lambda: self._read(bucket, key, uri, limit_bytes, stopped), deadline_s, stopped)
+        return self._ask(uri, lambda: self._read(bucket, key, uri, limit_bytes, admit, stopped), deadline_s, stopped)
 
     def get_range(self, uri: str, start: int, length: int, *, deadline_s: float | None = None) -> bytes:
         """
@@ -186,21 +195,30 @@ class ObjectStorage:
 
         return self._ask(prefix, collect, None)
 
-    def _read(self, bucket: str, key: str, uri: str, limit_bytes: int, stopped: threading.Event) -> bytes:
+    def _read(
+        self,
+        bucket: str,
+        key: str,
+        uri: str,
+        limit_bytes: int,
+        admit: Callable[[int], None],
+        stopped: threading.Event,
+    ) -> bytes:
         import obstore
 
         answer = obstore.get(self._store(bucket), key)
         size = answer.meta["size"]
         if size > limit_bytes:
             raise TooLarge(f"{shown_url(uri)} has {size:,} bytes; the limit is {limit_bytes:,}")
-        data = bytearray()
+        admit(size)
+        data = io.BytesIO()  # its value is no copy
         for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
-            data += chunk
+            data.write(chunk)
             if stopped.is_set():
                 break  # nobody waits for it any more
-            if len(data) > limit_bytes:
-                raise TooLarge(f"{shown_url(uri)} has over {limit_bytes:,} bytes, which is the limit")
-        return bytes(data)
+            if data.tell() > size:
+                raise TooLarge(f"{shown_url(uri)} has over {size:,} bytes, which it was said to have; try again")
+        return data.getvalue()
 
     def _store(self, bucket: str) -> S3Store:
         store = self._stores.get(bucket)

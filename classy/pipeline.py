@@ -105,7 +105,11 @@ def downloader(settings: Settings) -> Model:
     except ValueError as exc:
         raise BadSetting(f"CLASSY_DOWNLOAD_ALLOW is {settings.download_allow!r}: {exc}") from exc
     fetcher = Fetcher(
-        limits=DownloadLimits(timeout_s=settings.download_timeout_s, limit_bytes=settings.limit_bytes),
+        limits=DownloadLimits(
+            timeout_s=settings.download_timeout_s,
+            limit_bytes=settings.limit_bytes,
+            batch_bytes=settings.limit_request_bytes,
+        ),
         opened=opened,
         storage=object_storage(settings) if settings.buckets else None,
         buckets=settings.buckets,
@@ -125,7 +129,11 @@ def preprocessor(settings: Settings, manifests: Manifests | None = None) -> Mode
         return classifier_inputs(pictures, spec, limits=limits, exact=settings.exact_jpeg, deadline_s=deadline_s)
 
     return Preprocessor(
-        (manifests or Manifests(settings)).spec, decode, about=about_line, limit_rows=settings.limit_rows
+        (manifests or Manifests(settings)).spec,
+        decode,
+        about=about_line,
+        limit_rows=settings.limit_rows,
+        limit_bytes=settings.limit_request_bytes,
     )
 
 

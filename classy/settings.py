@@ -167,6 +167,10 @@ class Settings:
         "CLASSY_BUCKETS", frozenset(), _words, "buckets that s3:// sources may name, separated by spaces"
     )
     limit_bytes: int = _setting("CLASSY_LIMIT_BYTES", 20_000_000, _number(int, 1), "size of one picture, in bytes")
+    limit_request_bytes: int = _setting(
+        "CLASSY_LIMIT_REQUEST_BYTES", 48_000_000, _number(int, 1),
+        "size of all pictures of one request together, in bytes; those beyond it are refused, the others answered",
+    )  # fmt: skip
     limit_px: int = _setting("CLASSY_LIMIT_PX", 40_000_000, _number(int, 1), "width × height of one picture")
     picture_time_s: float = _setting(
         "CLASSY_PICTURE_TIME", 2.0, _number(float, 0.1), "CPU time for decoding one picture, in seconds"

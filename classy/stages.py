@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from classy.errors import batch_too_large
 from classy.models.manifest import InputSpec
 from graphpipe_fn.binding import bind
 from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, TooLarge, Unavailable
@@ -110,6 +111,7 @@ class Preprocessor:
         decode: classy.images.classifier_inputs, its limits already given.
         about: Says of a picture what its file tells, as one line of JSON (classy.exif); called where that is asked.
         limit_rows: Pictures in one request, at most.
+        limit_bytes: Of all pictures of a request together; those beyond are refused, but one alone never is.
     """
 
     def __init__(
@@ -119,11 +121,13 @@ class Preprocessor:
         *,
         about: Callable[[bytes], str] = lambda picture: "",
         limit_rows: int = 64,
+        limit_bytes: int = 48_000_000,
     ) -> None:
         self._spec_of = spec_of
         self._decode = decode
         self._about = about
         self._limit_rows = limit_rows
+        self._limit_bytes = limit_bytes
 
     def metadata(self) -> Metadata:
         """Return: String (N,) of files in, float32 (N, …) out, as the default model's manifest says."""
@@ -141,7 +145,7 @@ class Preprocessor:
         started_s = time.perf_counter()
         wanted, pictures = _string_rows(_PREPROCESSOR, request, limit_rows=self._limit_rows)
         spec = self._spec_of(model_of(request.config))
-        rows = self._decode(pictures, spec, deadline_s=request.call.deadline_s)
+        rows = self._decoded(pictures, spec, deadline_s=request.call.deadline_s)
         import numpy as np
 
         return rows_response(
@@ -153,6 +157,18 @@ class Preprocessor:
             others={ABOUT: strings([self._about(picture) for picture in pictures])} if ABOUT in wanted else None,
             timings=_timing("preprocessor", started_s),
         )
+
+    def _decoded(self, pictures: StringTensor, spec: InputSpec, *, deadline_s: float | None) -> list[Any]:
+        fitting, left_bytes = [], max(self._limit_bytes, len(pictures[0]))
+        rows: list[Any] = [batch_too_large("this picture", self._limit_bytes)] * len(pictures)
+        for place, picture in enumerate(pictures):
+            if len(picture) <= left_bytes:
+                left_bytes -= len(picture)
+                fitting.append(place)
+        decoded = self._decode([pictures[place] for place in fitting], spec, deadline_s=deadline_s)
+        for place, row in zip(fitting, decoded, strict=True):
+            rows[place] = row
+        return rows
 
 
 class Classifiers:

@@ -16,7 +16,15 @@ import pytest
 from hostile.servers import PICTURE, Case, Peer, Server, head, trusting
 
 from classy.download import DownloadLimits, Fetcher
-from classy.errors import ForbiddenAddress, PictureTooLarge, SourceFailed, SourceNotFound, SourceTimedOut, UnusableURL
+from classy.errors import (
+    BatchTooLarge,
+    ForbiddenAddress,
+    PictureTooLarge,
+    SourceFailed,
+    SourceNotFound,
+    SourceTimedOut,
+    UnusableURL,
+)
 from classy.networks import Opened
 from graphpipe_fn.errors import GraphPipeError, InternalError
 
@@ -353,9 +361,29 @@ def test_a_batch_has_a_limit_of_its_own(serve: Serve) -> None:
     here = f"http://127.0.0.1:{server.port}"
     fetch = fetcher(server, parallel=1, limit_bytes=500, batch_bytes=1000).fetch_all
     outcomes = fetch([f"{here}/wrong", f"{here}/a", f"{here}/b", f"{here}/c"])
-    assert [SourceFailed, bytes, bytes, PictureTooLarge] == [type(outcome) for outcome in outcomes]
-    assert isinstance(outcomes[3], PictureTooLarge)
-    assert f"{here}/c would bring this batch over 1,000 bytes; send fewer pictures at once" == outcomes[3].message
+    assert [SourceFailed, bytes, bytes, BatchTooLarge] == [type(outcome) for outcome in outcomes]
+    assert isinstance(outcomes[3], BatchTooLarge)
+    expected = "would bring its request over 1,000 bytes; send it in another one, or raise CLASSY_LIMIT_REQUEST_BYTES"
+    assert outcomes[3].message.startswith(f"{here}/c {expected}")
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["with its length", "without"])
+def test_of_too_many_large_files_those_come_that_have_room(serve: Serve, declared: bool) -> None:
+    """However many are fetched at once, they never hold more than the limit, and the room is used."""
+    size, count = 300_000, 24
+
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.send(head(f"Content-Length: {size}" if declared else "Connection: close") + bytes(size))
+
+    server = serve(behave)
+    uris = [f"http://127.0.0.1:{server.port}/{number}" for number in range(count)]
+    outcomes = fetcher(server, limit_bytes=400_000, batch_bytes=1_000_000).fetch_all(uris)
+    whole = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
+    assert {len(picture) for picture in whole} == {size}
+    assert 1 <= len(whole) <= 3
+    assert len(whole) == 3 or not declared
+    assert {type(outcome) for outcome in outcomes} == {bytes, BatchTooLarge}
 
 
 def test_an_empty_batch_is_none() -> None:

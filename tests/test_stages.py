@@ -108,6 +108,28 @@ def test_the_preprocessor_reads_the_spec_of_the_model_that_the_request_names() -
 
 
 @pytest.mark.parametrize(
+    ("sizes", "limit_bytes", "decoded"),
+    [
+        pytest.param([4, 4, 4], 8, [4, 4, None], id="the last has no room"),
+        pytest.param([6, 6, 2], 8, [6, None, 2], id="a small one after it has"),
+        pytest.param([9], 8, [9], id="one alone always has"),
+        pytest.param([9, 1], 8, [9, None], id="the first alone"),
+    ],
+)
+def test_pictures_beyond_a_requests_bytes_are_refused_and_the_others_decoded(
+    sizes: list[int], limit_bytes: int, decoded: list[int | None]
+) -> None:
+    """Memory is bounded by a request's bytes, not by how many pictures it holds."""
+    stage = Preprocessor(lambda ref: SPEC, decode, limit_bytes=limit_bytes)
+    request = InferRequest((strings([b"x" * size for size in sizes]),), output_names=("batch", ERRORS))
+    batch, errors = stage.infer(request).outputs
+    assert not isinstance(batch, StringTensor)
+    codes = [error.code if error else None for error in decode_row_errors(errors)]
+    assert codes == [41313 if size is None else None for size in decoded]
+    assert batch[:, 0, 0, 0].tolist() == [size or 0 for size in decoded]
+
+
+@pytest.mark.parametrize(
     ("rows", "error", "complaint"),
     [(0, BadTensor, "an empty batch"), (4, TooLarge, "4 in one request; the limit is 3")],
 )
