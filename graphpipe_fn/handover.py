@@ -16,6 +16,7 @@ from graphpipe_fn.model import Buffer
 
 HEADER = "graphpipe-handover"  # the name under which a body waits; the body that travels is empty
 TAKES = "graphpipe-takes-handover"  # "1" where the caller can fetch an answer in the same way
+HANDED_ON = "graphpipe-handed-on"  # "1" where nobody waits for an answer: a failure is the platform's to try again
 NAME_PATTERN = re.compile(r"[0-9a-f]{32}")
 
 

@@ -20,10 +20,10 @@ from lambda_runtime.runtime import LambdaRuntime
 from scripted_server import Peer, scripted_server
 from scripted_server import response as http_response
 
-from graphpipe_fn.adapters.aws_lambda import handler
+from graphpipe_fn.adapters.aws_lambda import HandedOnFailed, handler
 from graphpipe_fn.codec import decode_response, encode_request
 from graphpipe_fn.errors import Busy, NotFound, RemoteError, TooLarge
-from graphpipe_fn.handover import HEADER
+from graphpipe_fn.handover import HANDED_ON, HEADER
 from graphpipe_fn.messages import Call, InferRequest
 from graphpipe_fn.model import Buffer
 from graphpipe_fn.server import answerer
@@ -208,6 +208,25 @@ def test_an_events_limit_is_lower(place: Folder) -> None:
             sent.append(len(list(place.path.iterdir())))
     assert sent == [0, 1]
     assert EVENT_MAX == 1 << 20
+
+
+def test_a_stage_fails_where_nobody_waits_so_that_lambda_tries_again() -> None:
+    """The exception's text is what the dead-letter queue keeps: the error's own."""
+    serve = handler(answerer(ContractModel(), name="contract"))
+    unreadable = json.loads(b"".join(encode_event([b"rubbish" * 9], Call(), {HANDED_ON: "1"})))
+    with pytest.raises(HandedOnFailed, match=r"^4000"):
+        serve(unreadable, None)
+    fine = json.loads(b"".join(encode_event(encode_request(InferRequest((SMALL,))), Call(), {HANDED_ON: "1"})))
+    assert serve(fine, None)["statusCode"] == 200
+
+
+@pytest.mark.parametrize("key", ["apiId", "elb"])
+def test_a_gateways_caller_can_not_pretend_to_be_a_stage(key: str) -> None:
+    """What gateways add to a request says that it came from outside."""
+    serve = handler(answerer(ContractModel(), name="contract"))
+    event = json.loads(b"".join(encode_event([b"rubbish" * 9], Call(), {HANDED_ON: "1"})))
+    event["requestContext"][key] = "abcdef" if key == "apiId" else {}
+    assert serve(event, None)["statusCode"] == 400
 
 
 WRITES = """

@@ -12,6 +12,7 @@ of AWS.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -23,6 +24,7 @@ from urllib.parse import urlencode
 from graphpipe_fn import handover as handed
 from graphpipe_fn.adapters.endpoints import Endpoints, text_reply
 from graphpipe_fn.base64_text import decode_base64, decoded_length, encode_base64, encoded_length
+from graphpipe_fn.codec import decode_response
 from graphpipe_fn.errors import MalformedMessage, TooLarge
 from graphpipe_fn.handover import Handover
 from graphpipe_fn.headers import call_of, reply_headers
@@ -70,6 +72,12 @@ def handler(
     mount = "/" + path.strip("/")
 
     def handle(event: Any, context: Any) -> dict[str, Any]:
+        answered = waited(event, context)
+        if handed_on(event) and answered["statusCode"] != 200:
+            raise HandedOnFailed(_reason(answered))
+        return answered
+
+    def waited(event: Any, context: Any) -> dict[str, Any]:
         call = Call(id=_request_id(context))
         method = ""
         place: Handover | None = None
@@ -89,6 +97,30 @@ def handler(
             return http_answer(error_reply(exc, call), call, with_body=method != "HEAD")
 
     return handle
+
+
+class HandedOnFailed(RuntimeError):
+    """A message that nobody waits for failed: Lambda tries again, and then keeps it with this text."""
+
+
+def handed_on(event: Any) -> bool:
+    """
+    Return whether nobody waits for an answer to this event: a stage handed it on.
+
+    Gateways and function URLs set an apiId, whatever their callers send: nobody outside can say this of a request.
+    """
+    if not isinstance(event, Mapping) or not isinstance(event.get("requestContext"), Mapping):
+        return False
+    return _headers(event).get(handed.HANDED_ON) == "1" and not {"apiId", "elb"} & set(event["requestContext"])
+
+
+def _reason(answered: Mapping[str, Any]) -> str:
+    body = answered["body"]
+    with contextlib.suppress(MalformedMessage, ValueError):
+        if answered["isBase64Encoded"]:
+            error = decode_response(decode_base64(body)).errors[0]
+            return f"{error.code} {error.message}"
+    return f"{answered['statusCode']} {body[:500]}"
 
 
 @dataclass(frozen=True, slots=True)

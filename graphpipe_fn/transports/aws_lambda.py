@@ -29,7 +29,7 @@ from graphpipe_fn.errors import (
     TransportFailed,
     Unavailable,
 )
-from graphpipe_fn.handover import HEADER, TAKES, Handover
+from graphpipe_fn.handover import HANDED_ON, HEADER, TAKES, Handover
 from graphpipe_fn.headers import parse_retry_after
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Buffer, Reply
@@ -146,7 +146,7 @@ class LambdaTransport:
         Raises:
             GraphPipeError: Lambda did not take the message; see __call__.
         """
-        response = self._invoked("Event", self._payload(buffers, call, EVENT_MAX), call)
+        response = self._invoked("Event", self._payload(buffers, call, EVENT_MAX, {HANDED_ON: "1"}), call)
         if response.status != 202:
             raise self._refusal(response)
 
@@ -156,12 +156,14 @@ class LambdaTransport:
             if self._found is not None:
                 self._found[1].close()
 
-    def _payload(self, buffers: Sequence[Buffer], call: Call, limit: int) -> list[bytes]:
+    def _payload(
+        self, buffers: Sequence[Buffer], call: Call, limit: int, more: Mapping[str, str] | None = None
+    ) -> list[bytes]:
         """Return the event, its body handed over where the whole is over Lambda's limit."""
-        takes = {TAKES: "1"} if self._handover else {}
+        headers = {**(more or {}), **({TAKES: "1"} if self._handover else {})}
         size = encoded_length(sum(memoryview(buffer).nbytes for buffer in buffers))
         if size <= limit:
-            payload = encode_event(buffers, call, takes)
+            payload = encode_event(buffers, call, headers)
             size = sum(map(len, payload))
             if size <= limit:
                 return payload
@@ -170,7 +172,7 @@ class LambdaTransport:
                 f"the request takes {size:,} bytes as Lambda's payload (base64 and headers included); the limit is "
                 f"{limit:,}; send fewer rows at once, or hand large ones over through object storage"
             )
-        return encode_event([], call, {HEADER: self._handover.put(buffers), **takes})
+        return encode_event([], call, {HEADER: self._handover.put(buffers), **headers})
 
     def _take(self, name: str) -> Buffer:
         assert self._handover is not None  # or an answer's name is not looked for
