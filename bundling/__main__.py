@@ -78,7 +78,11 @@ def report(contents: Contents, place: Path) -> bool:
 def lock(target: Target) -> None:
     """Lock the wheels of a target; drop what constraints.txt does not pin any more."""
     versions = pins((ROOT / "constraints.txt").read_text(encoding="utf-8"), target)
-    names = sorted({*FDK, *(name for contents in FUNCTIONS.values() for name in contents.distributions)})
+    from bundling.packages import LAMBDA  # which imports this module
+
+    there = [contents.distributions for contents in FUNCTIONS.values()]
+    there += [package.distributions for package in LAMBDA.values()]
+    names = sorted({*FDK, *(name for distributions in there for name in distributions)})
     tags = target.tags()
     kept = {
         filename: sha256

@@ -76,6 +76,12 @@ def digest(tree: Path) -> str:
     return total.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def size(tree: Path) -> int:
     """Return the bytes of all files."""
     return sum(path.stat().st_size for path in tree.rglob("*") if path.is_file())

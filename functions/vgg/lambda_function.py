@@ -1,0 +1,13 @@
+"""A float batch to probabilities, on AWS Lambda; the model's fetch starts while this module is imported."""
+
+import os
+
+from classy.aws.snapshots import keep_in_snapshot
+from classy.aws.stage import noise, stage_handler
+from classy.pipeline import served, vgg
+from classy.settings import Settings
+
+settings = Settings.from_env(os.environ)
+model = vgg(settings)
+handler = stage_handler(served(model, settings), name="vgg", prepare=model.metadata, sample=lambda: noise(model))
+keep_in_snapshot(os.environ, prepare=model.metadata, renew=lambda: None)
