@@ -1,8 +1,8 @@
 """
 How AWS is reached: region, endpoint and credentials, as told or, where they are not, by boto3's own chain.
 
-Told all of it, nothing of boto3 is imported. It knows no service but Lambda and sends nothing itself; the chain may
-(a role's credentials come over the network).
+Told all of it, nothing of boto3 is imported. It knows services by their names alone and sends nothing itself; the
+chain may (a role's credentials come over the network).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class AwsAccess:
     Args:
         region: As `eu-central-1`.
         access_key_id, secret_access_key, session_token: The first two together, or none.
-        endpoint_url: Of another Lambda than the region's own: an emulator, a VPC endpoint.
+        endpoint_url: Of another service than the region's own: an emulator, a VPC endpoint.
 
     Raises:
         BadConfig: half a key.
@@ -59,33 +59,46 @@ class AwsAccess:
 
 
 @dataclass(frozen=True, slots=True)
-class LambdaApi:
-    """Say where Lambda's API is, and who calls it: `credentials` is asked before each call, as a role's expire."""
+class AwsApi:
+    """Say where a service's API is, and who calls it: `credentials` is asked before each call, as a role's expire."""
 
     url: str
     region: str
     credentials: Callable[[], Credentials]
 
 
-def lambda_api(access: AwsAccess) -> LambdaApi:
+def lambda_api(access: AwsAccess) -> AwsApi:
     """
     Return Lambda's API for this access.
 
     Raises:
         BadConfig: boto3's chain is needed, but finds nothing or is not installed.
     """
+    return service_api(access, "lambda")
+
+
+def service_api(access: AwsAccess, service: str) -> AwsApi:
+    """
+    Return a service's API for this access.
+
+    Args:
+        service: As its public host begins: `lambda`, `dynamodb`.
+
+    Raises:
+        BadConfig: boto3's chain is needed, but finds nothing or is not installed.
+    """
     if access.region and access.access_key_id:
         told = Credentials(access.access_key_id, access.secret_access_key, access.session_token)
-        return LambdaApi(access.endpoint_url or _public_url(access.region), access.region, lambda: told)
-    return _by_chain(access)
+        return AwsApi(access.endpoint_url or _public_url(service, access.region), access.region, lambda: told)
+    return _by_chain(access, service)
 
 
-def _public_url(region: str) -> str:
+def _public_url(service: str, region: str) -> str:
     # Source: botocore 1.43, endpoints.json. The regions of secret clouds need an endpoint_url, or the chain.
-    return f"https://lambda.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
+    return f"https://{service}.{region}.amazonaws.com{'.cn' if region.startswith('cn-') else ''}"
 
 
-def _by_chain(access: AwsAccess) -> LambdaApi:
+def _by_chain(access: AwsAccess, service: str) -> AwsApi:
     try:
         from botocore.exceptions import BotoCoreError
         from botocore.session import Session
@@ -97,7 +110,7 @@ def _by_chain(access: AwsAccess) -> LambdaApi:
     try:
         session = Session()
         client = session.create_client(
-            "lambda",
+            service,
             region_name=access.region or None,
             endpoint_url=access.endpoint_url or None,
             aws_access_key_id=access.access_key_id or None,
@@ -110,7 +123,7 @@ def _by_chain(access: AwsAccess) -> LambdaApi:
     url, region = client.meta.endpoint_url, client.meta.region_name
     if access.access_key_id:
         told = Credentials(access.access_key_id, access.secret_access_key, access.session_token)
-        return LambdaApi(url, region, lambda: told)
+        return AwsApi(url, region, lambda: told)
     if found is None:
         raise BadConfig(
             "boto3 finds no AWS credentials; give this machine a role, run `aws configure`, or give aws=AwsAccess(…)"
@@ -123,4 +136,4 @@ def _by_chain(access: AwsAccess) -> LambdaApi:
             raise TransportFailed(f"AWS's credentials can't be renewed: {exc}") from exc
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
 
-    return LambdaApi(url, region, current)
+    return AwsApi(url, region, current)

@@ -33,7 +33,7 @@ from graphpipe_fn.handover import HANDED_ON, HEADER, TAKES, Handover
 from graphpipe_fn.headers import parse_retry_after
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Buffer, Reply
-from graphpipe_fn.transports.aws_access import AwsAccess, LambdaApi, lambda_api
+from graphpipe_fn.transports.aws_access import AwsAccess, AwsApi, lambda_api
 from graphpipe_fn.transports.aws_lambda_event import decode_answer, encode_event, json_object
 from graphpipe_fn.transports.aws_sigv4 import Request, sign
 from graphpipe_fn.transports.http import IDLE_CONNECTIONS, LIMIT_BYTES, HttpTransport
@@ -116,7 +116,7 @@ class LambdaTransport:
             "idle_connections": idle_connections,
         }
         self._lock = threading.Lock()
-        self._found: tuple[LambdaApi, HttpTransport] | None = None
+        self._found: tuple[AwsApi, HttpTransport] | None = None
 
     def __call__(self, buffers: Sequence[Buffer], call: Call) -> Reply:
         """
@@ -202,7 +202,7 @@ class LambdaTransport:
         )
         return road.send("POST", f"{path}?{self._query}" if self._query else path, headers, payload, deadline_s)
 
-    def _api(self) -> tuple[LambdaApi, HttpTransport]:
+    def _api(self) -> tuple[AwsApi, HttpTransport]:
         with self._lock:
             if self._found is None:
                 api = lambda_api(self._access)
