@@ -14,21 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classy.kept import THUMBNAIL_PX
 from classy.models.manifest import InputSpec, Manifest
+from classy.peers import peer, served
 from classy.settings import BadSetting, Settings
 from graphpipe_fn.chain import Chain
-from graphpipe_fn.client import Client
 from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.messages import Call, Error, InferRequest, StringTensor, Tensor, Timing, strings
 from graphpipe_fn.model import Model
-from graphpipe_fn.routed import Routed, encode_config
+from graphpipe_fn.routed import encode_config
 from graphpipe_fn.rows import ABOUT, ERRORS, decode_about, decode_row_errors, raised
-from graphpipe_fn.transports import connect
-from graphpipe_fn.transports.aws_access import AwsAccess
 
 if TYPE_CHECKING:
+    from classy.images import Prepared
     from classy.models.store import ModelStore
     from classy.objects import ObjectStorage
+    from graphpipe_fn.client import Client
+    from graphpipe_fn.split import Split
+
+__all__ = ["served"]
 
 
 def object_storage(settings: Settings) -> ObjectStorage:
@@ -120,13 +124,22 @@ def downloader(settings: Settings) -> Model:
 def preprocessor(settings: Settings, manifests: Manifests | None = None) -> Model:
     """Return the Preprocessor stage."""
     from classy.exif import about_line
-    from classy.images import PictureLimits, classifier_inputs
+    from classy.images import PictureLimits, prepared_all
     from classy.stages import Preprocessor
 
     limits = PictureLimits(bytes=settings.limit_bytes, px=settings.limit_px, time_s=settings.picture_time_s)
 
-    def decode(pictures: Sequence[bytes], spec: InputSpec, *, deadline_s: float | None) -> Sequence[Any]:
-        return classifier_inputs(pictures, spec, limits=limits, exact=settings.exact_jpeg, deadline_s=deadline_s)
+    def decode(
+        pictures: Sequence[bytes], spec: InputSpec, *, thumbnail_px: int, deadline_s: float | None
+    ) -> Sequence[Prepared | GraphPipeError]:
+        return prepared_all(
+            pictures,
+            spec,
+            limits=limits,
+            exact=settings.exact_jpeg,
+            thumbnail_px=thumbnail_px,
+            deadline_s=deadline_s,
+        )
 
     return Preprocessor(
         (manifests or Manifests(settings)).spec,
@@ -154,28 +167,6 @@ def vgg(settings: Settings, manifests: Manifests | None = None) -> Model:
     return Classifiers(load, default=settings.model)
 
 
-def peer(uri: str, settings: Settings) -> Client:
-    """Return the stage behind a URI; nothing is sent yet."""
-    access = AwsAccess(
-        region=settings.s3_region,
-        access_key_id=settings.s3_access_key_id,
-        secret_access_key=settings.s3_secret_access_key,
-        session_token=settings.s3_session_token,
-        endpoint_url=settings.s3_endpoint,
-    )
-    return connect(uri, timeout_s=settings.hop_timeout_s, aws=access)
-
-
-def served(stage: Model, settings: Settings) -> Model:
-    """Return a stage as its function serves it: with whatever follows it by setting or by the request's route."""
-    return Routed(
-        stage,
-        connect=lambda uri: peer(uri, settings),
-        default=settings.next_hop,
-        allowed=settings.allowed_hops,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Classified:
     """
@@ -199,21 +190,23 @@ class Pipeline:
     All stages as one, in the topology that the settings ask for.
 
     The answer is the same whichever it is; only who calls whom differs. Where records are kept, the stages are asked
-    what they know about each picture as well.
+    what they know about each picture as well, and where pictures are kept, for a thumbnail.
     """
 
     def __init__(self, settings: Settings, manifests: Manifests) -> None:
         remote = ("downloader", "preprocessor", "vgg")
-        self._clients: tuple[Client, ...] = ()
+        self._clients: tuple[Client | Split, ...] = ()
         self._outputs = ("", ERRORS, "model", *((ABOUT,) if settings.records else ()))
+        self._wishes = {"thumbnail_px": THUMBNAIL_PX} if settings.records and settings.pictures else {}
         stages: Sequence[Model]
         if settings.topology == "in-process":
             stages = (downloader(settings), preprocessor(settings, manifests), vgg(settings, manifests))
         else:
             settings.require(*remote)
             stages = self._clients = tuple(peer(getattr(settings, name), settings) for name in remote)
+        self._stages = stages
         self._hops: tuple[tuple[str, ...] | None, tuple[str, ...] | None]
-        if settings.topology in ("in-process", "caller-led"):
+        if settings.topology in ("in-process", "caller-led", "continued"):
             self._urls, self._pictures = Chain(*stages), Chain(*stages[1:])
             self._hops = ((), ())
         else:
@@ -225,6 +218,16 @@ class Pipeline:
         """Close the connections to remote stages; the next request opens new ones."""
         for client in self._clients:
             client.close()
+
+    def prepare(self) -> None:
+        """
+        Wait for what the first request would wait for: each stage's process, and the default model.
+
+        Raises:
+            GraphPipeError: a stage does not answer, or its model can't be loaded.
+        """
+        for stage in self._stages:
+            stage.metadata()
 
     def classify(self, sources: Sequence[str | bytes | GraphPipeError], *, model: str, call: Call) -> Classified:
         """
@@ -248,7 +251,7 @@ class Pipeline:
                 InferRequest(
                     (strings([rows[place] for place in places]),),
                     output_names=self._outputs,
-                    config=encode_config(hops, model=model),
+                    config=encode_config(hops, model=model, **self._wishes),
                     call=call,
                 )
             )

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from classy.labels import LANGUAGES
 
-Topology = Literal["in-process", "caller-led", "server-led", "hybrid"]
+Topology = Literal["in-process", "caller-led", "server-led", "hybrid", "continued"]
 Places = Literal["off", "country", "coarse", "exact"]
 
 
@@ -93,7 +93,8 @@ class Settings:
 
     topology: Topology = _setting(
         "CLASSY_TOPOLOGY", "in-process", _choice(*get_args(Topology)),
-        "who calls the next stage: nobody (all in one process), Classy, each stage, or the request's route",
+        "who calls the next stage: nobody (all in one process), Classy, each stage, the request's route, or (on "
+        "Lambda, for uploads) each stage, without waiting",
     )  # fmt: skip
     downloader: str = _setting("CLASSY_DOWNLOADER", "", str, "GraphPipe URI of the downloader")
     preprocessor: str = _setting("CLASSY_PREPROCESSOR", "", str, "GraphPipe URI of the preprocessor")
@@ -104,6 +105,11 @@ class Settings:
     allowed_hops: frozenset[str] = _setting(
         "CLASSY_ALLOWED_HOPS", frozenset(), _words, "further GraphPipe URIs that a request's config may name as hops"
     )
+    front: str = _setting("CLASSY_FRONT", "", str, "GraphPipe URI of Classy itself, where continued uploads end")
+    handover: str = _setting(
+        "CLASSY_HANDOVER", "", _place("s3://"),
+        "where messages over Lambda's limits wait: s3://BUCKET[/PREFIX], with a rule that deletes them after a day",
+    )  # fmt: skip
     hop_timeout_s: float = _setting(
         "CLASSY_HOP_TIMEOUT", 28.0, _number(float, 0.1), "how long one call of another stage may take, in seconds"
     )
@@ -152,6 +158,10 @@ class Settings:
     rate_limit: int = _setting(
         "CLASSY_RATE_LIMIT", 0, _number(int, 0), "requests of one client per minute and process; 0 for no limit"
     )
+    trusted_proxies: int = _setting(
+        "CLASSY_TRUSTED_PROXIES", 0, _number(int, 0),
+        "how many proxies of yours stand in front and add to X-Forwarded-For; 0: that header is not believed",
+    )  # fmt: skip
     cors_origins: frozenset[str] = _setting(
         "CLASSY_CORS_ORIGINS", frozenset(), _origins, "other origins whose pages may call /api, or *"
     )
