@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TextIO
 
 from classy import answers
 from classy.records.store import RecordStore
@@ -16,8 +16,8 @@ from classy.report import one_line
 
 COLUMNS = (
     "id", "classified_at", "source_kind", "source", "bucket", "key", "version", "picture_sha256", "taken_at",
-    "latitude_deg", "longitude_deg", "altitude_m", "class_id", "label", "probability", "model", "model_sha256",
-    "error_code", "error_message", "call_id",
+    "latitude_deg", "longitude_deg", "altitude_m", "country", "class_id", "label", "probability", "model",
+    "model_sha256", "error_code", "error_message", "call_id",
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take for the start of one
 SOURCE_CHARS = 48
@@ -46,7 +46,11 @@ def as_json(record: Classification) -> dict[str, Any]:
         }
         for score in record.top_k
     ]
-    value: dict[str, Any] = {"id": record.identity, "classified_at": record.classified_at.isoformat()}
+    value: dict[str, Any] = {
+        "id": record.identity,
+        "picture": record.picture,
+        "classified_at": record.classified_at.isoformat(),
+    }
     value["source"] = {
         name: text
         for name, text in (
@@ -65,6 +69,8 @@ def as_json(record: Classification) -> dict[str, Any]:
     if place is not None:
         altitude = {} if place.altitude_m is None else {"altitude_m": place.altitude_m}
         value["place"] = {"latitude_deg": place.latitude_deg, "longitude_deg": place.longitude_deg, **altitude}
+    if record.country:
+        value["country"] = record.country
     value["model"] = {"name": record.model.name, "version": record.model.version, "sha256": record.model.sha256}
     value |= {**classes[0], "top_k": classes} if classes else {}
     if refusal is not None:
@@ -78,9 +84,9 @@ def print_json(records: Iterable[Classification]) -> None:
         print(json.dumps(as_json(record), ensure_ascii=False, allow_nan=False))
 
 
-def print_csv(records: Iterable[Classification]) -> None:
+def print_csv(records: Iterable[Classification], into: TextIO | None = None) -> None:
     """Print CSV with a header; no cell starts like a spreadsheet's formula."""
-    writer = csv.writer(sys.stdout)
+    writer = csv.writer(into or sys.stdout)
     writer.writerow(COLUMNS)
     for record in records:
         writer.writerow([_cell(value) for value in _row(record)])
@@ -122,6 +128,7 @@ def _row(record: Classification) -> list[Any]:
         place.latitude_deg if place else "",
         place.longitude_deg if place else "",
         "" if place is None or place.altitude_m is None else place.altitude_m,
+        record.country,
         best.class_id if best else "",
         " · ".join(best.labels.values()) if best else "",
         best.probability if best else "",

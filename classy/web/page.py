@@ -1,0 +1,107 @@
+"""
+The page: whatever lies in static/, with what a browser may do with it.
+
+Files are few and small but for onnxruntime's, so text is kept in memory, compressed. A file that changed gets another
+ETag; every file is asked for again with its ETag, which costs an empty answer.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mimetypes
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import flask
+
+from classy.web.replies import conditional
+from graphpipe_fn.errors import NotFound
+
+STATIC = Path(__file__).with_name("static")
+INDEX = "index.html"
+# 'wasm-unsafe-eval' lets onnxruntime-web compile WebAssembly, and no JavaScript.
+POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "worker-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",  # with the line above, a page may use threads in WebAssembly
+    "Cache-Control": "no-cache",
+}
+TYPES = {
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+}
+COMPRESSED = frozenset((".js", ".mjs", ".css", ".html", ".json", ".svg", ".webmanifest", ".txt", ".wasm"))
+COMPRESS_MAX = 4 << 20  # larger ones would take a second of the first visitor's time
+PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # no parent folder, no hidden file, no other system's separator
+READ_BYTES = 1 << 18
+
+
+def index() -> flask.Response:
+    """Return the page; at a mount's bare name, the way to its slash, without which relative URLs lead elsewhere."""
+    if not flask.request.environ.get("PATH_INFO"):
+        return flask.Response(status=308, headers={"Location": f"{flask.request.environ.get('SCRIPT_NAME', '')}/"})
+    return static(INDEX)
+
+
+def static(path: str) -> flask.Response:
+    """Return one of the page's files."""
+    found = STATIC.joinpath(path)
+    if not all(map(PART.fullmatch, path.split("/"))) or not found.is_file():
+        raise NotFound("the page has no such file")
+    status = found.stat()
+    etag = _etag(found, status.st_mtime_ns, status.st_size)
+    reply = flask.Response(content_type=TYPES.get(found.suffix) or mimetypes.guess_type(found.name)[0]
+                           or "application/octet-stream")  # fmt: skip
+    reply.headers.update(HEADERS)
+    compressible = found.suffix in COMPRESSED and status.st_size <= COMPRESS_MAX
+    if compressible:
+        reply.vary.add("Accept-Encoding")
+    if compressible and flask.request.accept_encodings.quality("gzip") > 0:
+        reply.set_data(_compressed(found, status.st_mtime_ns, status.st_size))
+        reply.headers["Content-Encoding"] = "gzip"
+        etag += "-gz"
+    else:
+        reply.headers["Content-Length"] = str(status.st_size)
+        reply.response = _pieces(found)
+    reply.set_etag(etag)
+    return conditional(reply)
+
+
+@lru_cache(maxsize=512)
+def _etag(path: Path, changed_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+@lru_cache(maxsize=128)
+def _compressed(path: Path, changed_ns: int, size: int) -> bytes:
+    return gzip.compress(path.read_bytes(), 6, mtime=0)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(READ_BYTES):
+            yield piece
