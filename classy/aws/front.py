@@ -26,7 +26,7 @@ from classy.aws import article
 from classy.aws.batches import answer_batch
 from classy.aws.benchmark import cycles_of, measured, process_age_ms
 from classy.aws.kinds import kind_of, unwrapped
-from classy.aws.web import Web
+from classy.aws.web import Web, refused
 from classy.errors import BadRequest
 from classy.front import Classy
 from classy.settings import Settings
@@ -35,7 +35,6 @@ from graphpipe_fn.adapters.endpoints import Endpoints, text_reply
 from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.messages import Call
 from graphpipe_fn.model import Reply
-from graphpipe_fn.server import error_reply
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -118,7 +117,7 @@ class Front:
                 return self._web.answer(event, request, call, context)
             return http_answer(reply, call, with_body=with_body)
         except Exception as exc:  # noqa: BLE001 - Lambda would answer with the exception's text
-            return http_answer(error_reply(exc, call), call, with_body=with_body)
+            return http_answer(refused(exc, call), call, with_body=with_body)
 
     def _article(self, request: HttpRequest, call: Call) -> Reply:
         if "language=" not in call.query:

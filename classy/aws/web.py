@@ -8,17 +8,22 @@ in the path, and answers that are larger than Lambda sends.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from classy import answers
+from classy.uploads import JSON
 from graphpipe_fn.adapters.aws_lambda import ANSWER_MAX, HttpRequest, http_answer
-from graphpipe_fn.errors import TooLarge
+from graphpipe_fn.errors import GraphPipeError, InternalError, TooLarge, status_of
 from graphpipe_fn.headers import format_deadline
-from graphpipe_fn.messages import Call
-from graphpipe_fn.server import error_reply
+from graphpipe_fn.messages import Call, Error
+from graphpipe_fn.model import Reply
 
 if TYPE_CHECKING:
     from flask import Flask
+
+log = logging.getLogger(__name__)
 
 
 class Web:
@@ -47,8 +52,17 @@ class Web:
             why = TooLarge(
                 f"the answer takes {size:,} bytes; Lambda sends at most {ANSWER_MAX:,}; ask for less at once"
             )
-            return http_answer(error_reply(why, call), call)
+            return http_answer(refused(why, call), call)
         return answer
+
+
+def refused(error: Exception, call: Call) -> Reply:
+    """Return an error as the front says errors: JSON; a bug's text goes to the log only."""
+    if not isinstance(error, GraphPipeError):
+        log.error("call %s failed", call.id, exc_info=error)
+        error = InternalError(f"internal error, call {call.id}; the log has the detail")
+    value = answers.refusal(0, Error(error.code, error.message), retryable=False)
+    return Reply([answers.encode({**value, "call_id": call.id})], status_of(error.code), JSON)
 
 
 def _prepared(event: Mapping[str, Any], request: HttpRequest, call: Call) -> dict[str, Any]:
