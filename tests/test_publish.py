@@ -23,6 +23,8 @@ from classy.models.publish import PRESETS, manifest_for, publish, write_model_fo
 from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
 from graphpipe_fn.errors import BadModel, GraphPipeError
+from graphpipe_fn.messages import InferRequest
+from graphpipe_fn.onnx import OnnxModel
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 ABOUT: dict[str, Any] = {"name": "mine", "version": "1", "preset": "vgg", "licence": "MIT", "source": "here"}
@@ -313,6 +315,23 @@ def test_ones_own_model_goes_from_a_file_to_a_fetched_model(tmp_path: Path) -> N
     fetched = fetch_model(store, "mine", cache_dir=tmp_path / "cache")
     assert isinstance(fetched.graph, Path)
     assert fetched.graph.with_name("weights.bin").read_bytes() == weights
+
+
+def test_a_large_graphs_weights_lie_apart(tmp_path: Path) -> None:
+    """They are mapped at a cold start instead of being parsed; the answers are those of the single file."""
+    (tmp_path / "mine.onnx").write_bytes(small_graph(columns=1000, ballast_bytes=33_000_000))
+    manifest = write_model_folder(tmp_path / "mine.onnx", tmp_path / "folder", **ABOUT)
+    assert [file.name for file in manifest.files] == ["mine.onnx", "weights.bin"]
+    assert manifest.files[0].bytes < 10_000
+    assert manifest.files[1].bytes >= 33_000_000
+    assert write_model_folder(tmp_path / "mine.onnx", tmp_path / "folder", **ABOUT) == manifest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "mine.onnx"]  # nothing is left over
+    batch = np.random.default_rng(1).random((1, *manifest.input.row_shape), dtype=np.float32)
+    whole, apart = (
+        np.asarray(OnnxModel(path).infer(InferRequest((batch,))).outputs[0])
+        for path in (tmp_path / "mine.onnx", tmp_path / "folder" / "mine.onnx")
+    )
+    np.testing.assert_array_equal(whole, apart)
 
 
 @pytest.mark.parametrize(
