@@ -211,7 +211,7 @@ class Classy:
             GraphPipeError: the pipeline fails as a whole. A record that can't be written is no such failure: the
                 answer says so.
         """
-        manifest = self.manifests.get(ask.options.model)
+        manifest = self.manifests.get(ask.options.model, deadline_s=call.deadline_s)
         if self._recorder:
             self._recorder.prepare()
         done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from classy import files
 from classy.errors import SourceTimedOut
-from classy.s3 import S3, BehindTheEnd, Storage, bucket_and_key, open_bucket, translated
+from classy.s3 import S3, SEND_S, STALL_S, BehindTheEnd, Storage, bucket_and_key, open_bucket, translated
 from classy.urls import shown_url
 from graphpipe_fn.errors import TooLarge
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ObjectStorage", "Storage"]
 
 CHUNK_BYTES = 1 << 20
+SMALL_BYTES = 256 << 10  # sent within STALL_S at 0.4 Mbit/s
 PART_BYTES = 8 << 20  # of a multipart upload; AWS's guideline is 8 to 16 MB
 _T = TypeVar("_T")
 
@@ -40,7 +41,7 @@ class ObjectStorage:
 
     def __init__(self, storage: Storage = Storage()) -> None:
         self._storage = storage
-        self._stores: dict[str, S3Store] = {}
+        self._stores: dict[tuple[str, float], S3Store] = {}
 
     def get(
         self,
@@ -138,7 +139,7 @@ class ObjectStorage:
 
             try:
                 obstore.put(
-                    self._store(bucket),
+                    self._store(bucket, SEND_S if len(data) > SMALL_BYTES else STALL_S),
                     key,
                     data,
                     attributes={"Content-Type": content_type} if content_type else None,
@@ -220,10 +221,11 @@ class ObjectStorage:
                 raise TooLarge(f"{shown_url(uri)} has over {size:,} bytes, which it was said to have; try again")
         return data.getvalue()
 
-    def _store(self, bucket: str) -> S3Store:
-        store = self._stores.get(bucket)
+    def _store(self, bucket: str, stall_s: float = STALL_S) -> S3Store:
+        store = self._stores.get((bucket, stall_s))
         if store is None:
-            store = self._stores.setdefault(bucket, open_bucket(self._storage, bucket))
+            opened = open_bucket(self._storage, bucket, stall_s=stall_s)
+            store = self._stores.setdefault((bucket, stall_s), opened)
         return store
 
     def _ask(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classy.errors import StorageFailed
 from classy.kept import THUMBNAIL_PX
 from classy.models.manifest import InputSpec, Manifest
 from classy.peers import peer, served
@@ -50,6 +51,9 @@ def object_storage(settings: Settings) -> ObjectStorage:
     )
 
 
+SAY_SO_S = 0.5  # of a caller's time, kept for telling what went wrong
+
+
 class Manifests:
     """
     Look up manifests; a NAME's current version is asked for again after a while, a NAME@VERSION never.
@@ -74,9 +78,12 @@ class Manifests:
             self._store = ModelStore(object_storage(self._settings), self._settings.model_store)
         return self._store
 
-    def get(self, ref: str = "") -> Manifest:
+    def get(self, ref: str = "", *, deadline_s: float | None = None) -> Manifest:
         """
         Return the manifest of NAME, NAME@VERSION, or the default model for "".
+
+        Args:
+            deadline_s: When the caller stops waiting, on `time.monotonic()`'s scale.
 
         Raises:
             ModelMissing: no such model is published.
@@ -87,7 +94,15 @@ class Manifests:
             fetched_s, known = self._known.get(ref, (0.0, None))
         if known and ("@" in ref or time.monotonic() - fetched_s < self._settings.model_alias_age_s):
             return known
-        manifest = self.store.resolve(ref)
+        try:
+            manifest = self.store.resolve(ref, deadline_s=None if deadline_s is None else deadline_s - SAY_SO_S)
+        except StorageFailed as exc:
+            if known is None:
+                raise
+            import logging  # 10 ms of a cold start
+
+            logging.getLogger(__name__).warning("%s stays as it was: %s", known.ref, exc.message)
+            manifest = known
         with self._lock:
             for name in (ref, manifest.ref):
                 self._known[name] = (time.monotonic(), manifest)

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from obstore.store import S3Credential, S3Store
 
 S3 = "s3://"
-CONNECT_S, STALL_S, REQUEST_S = 5, 20, 300
+CONNECT_S, REQUEST_S = 5, 300
+# Until an answer begins, or goes on. Three tries of a storage that hangs so end in half of Fn's 30 s; the adapters
+# ask for less where a caller waits for less.
+STALL_S = 5
+SEND_S = 120  # the same for what is sent in pieces of megabytes: obstore counts from the beginning of the sending
 TRIES = 3
 _T = TypeVar("_T")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")  # OCI allows capitals and underscores, AWS once did
@@ -68,9 +72,12 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def open_bucket(storage: Storage, bucket: str) -> S3Store:
+def open_bucket(storage: Storage, bucket: str, *, stall_s: float = STALL_S) -> S3Store:
     """
     Return a bucket; no request is made yet.
+
+    Args:
+        stall_s: How long a request may see nothing of its answer.
 
     Raises:
         StorageFailed: the endpoint is no URL.
@@ -101,7 +108,7 @@ def open_bucket(storage: Storage, bucket: str) -> S3Store:
         client_options={
             "allow_http": storage.endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=CONNECT_S),
-            "read_timeout": timedelta(seconds=STALL_S),
+            "read_timeout": timedelta(seconds=stall_s),
             "timeout": timedelta(seconds=REQUEST_S),
         },
         retry_config={
@@ -151,6 +158,11 @@ def _error(storage: Storage, uri: str, exc: Exception) -> Exception:
         return SourceNotFound(f"there is no object {shown} at {where}; check bucket and key")
     if code in ("InvalidRange", "416"):
         return BehindTheEnd()
+    if "No CA certificates" in text:
+        return StorageFailed(
+            f"{where} can't be trusted: this system has no CA certificates; install the package ca-certificates, or "
+            "set SSL_CERT_FILE to a file of them"
+        )
     if not storage.access_key_id and re.search(r"169\.254\.|credential|token", text, re.IGNORECASE):
         return StorageFailed(
             f"{shown} can't be used without credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
@@ -164,4 +176,6 @@ def _error(storage: Storage, uri: str, exc: Exception) -> Exception:
         return StorageFailed(f"{where} has bucket {bucket} in another region; set AWS_REGION to that one")
     if code:
         return StorageFailed(f"{where} could not serve {shown} ({code}); try again")
+    if re.search(r"\bTimed?Out\b|\bTimeout\b", text) and "Connect" not in text:
+        return StorageFailed(f"{where} does not answer for {shown}; see that it is not overloaded, or try again")
     return StorageFailed(f"{where} can't be reached for {shown}; check AWS_ENDPOINT_URL, or try again")

@@ -96,7 +96,7 @@ class Uploads:
         said = announced(event)
         if not said.objects:
             return {"results": [], "ignored": len(said.ignored), "reasons": list(said.ignored)}, ()
-        manifest = self._manifests.get()
+        manifest = self._manifests.get(deadline_s=call.deadline_s)
         done = {ref: why for ref in said.objects if (why := self._done(ref, manifest.ref))}
         odd = {ref: exc for ref in said.objects if ref not in done and (exc := _unaddressable(ref))}
         todo = [ref for ref in said.objects if ref not in done and ref not in odd]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hostile.servers import Case, Peer, Server, head
 from small_models import GRAPH_NAME, small_graph, small_manifest, small_store, stored, write_folder
 
-from classy.errors import ModelMissing, ModelSpoilt
+from classy.errors import ModelMissing, ModelSpoilt, StorageFailed
 from classy.models.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME
 from classy.models.publish import publish
 from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
+from classy.pipeline import Manifests
+from classy.settings import Settings
 from graphpipe_fn.errors import GraphPipeError
 
 
@@ -41,6 +46,46 @@ def test_one_spoilt_manifest_hides_no_other(tmp_path: Path) -> None:
     assert "small/2/manifest.json" in told[0].message
     with pytest.raises(ModelSpoilt):
         store.list()
+
+
+def test_a_store_that_hangs_costs_no_more_than_the_deadline_and_no_model_that_is_known(tmp_path: Path) -> None:
+    """Who knows a model goes on with it; who does not is told in time that the store does not answer."""
+    store, manifest = small_store(tmp_path)
+    folder, up = stored(store).parent, threading.Event()
+    up.set()
+
+    def behave(peer: Peer) -> None:
+        path = peer.request().split()[1].decode().removeprefix("/models/small/")
+        if up.is_set():
+            body = (folder / path).read_bytes()
+            date = "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT"
+            peer.send(head('ETag: "x"', date, f"Content-Length: {len(body)}") + body)
+        else:
+            peer.hang()
+
+    server = Server(Case("store", behave, ()))
+    try:
+        environ = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+            "CLASSY_MODEL": "small",
+            "CLASSY_MODEL_STORE": "s3://models",
+            "CLASSY_MODEL_ALIAS_AGE": "0",
+        }
+        known = Manifests(Settings.from_env(environ))
+        assert known.get() == manifest
+        up.clear()
+        for manifests in (known, Manifests(Settings.from_env(environ))):
+            begun_s = time.monotonic()
+            if manifests is known:
+                assert manifests.get(deadline_s=begun_s + 1.0) == manifest
+            else:
+                with pytest.raises(StorageFailed, match="the model store does not answer in time"):
+                    manifests.get(deadline_s=begun_s + 1.0)
+            assert time.monotonic() - begun_s < 1.0
+    finally:
+        server.close()
 
 
 def test_a_store_may_lie_in_a_folder_with_odd_letters(tmp_path: Path) -> None:

@@ -332,6 +332,78 @@ def test_a_storage_that_is_not_there_is_explained() -> None:
     assert caught.value.message == "AWS_ENDPOINT_URL is 'nonsense'; write it as https://host"
 
 
+WAYS: dict[str, Callable[[ObjectStorage], object]] = {
+    "get": lambda objects: objects.get("s3://pictures/a", limit_bytes=9),
+    "get_range": lambda objects: objects.get_range("s3://pictures/a", 0, 9),
+    "size": lambda objects: objects.size("s3://pictures/a"),
+    "put": lambda objects: objects.put("s3://pictures/a", b"x"),
+    "put if absent": lambda objects: objects.put("s3://pictures/a", b"x", if_absent=True),
+    "list": lambda objects: objects.list("s3://pictures"),
+}
+
+
+@pytest.mark.parametrize(
+    "ways", [["put if absent"], pytest.param(list(WAYS), marks=pytest.mark.slow)], ids=["at once", "all ways"]
+)
+def test_a_storage_that_hangs_is_given_up_within_half_of_fns_time(
+    serve: Callable[..., Server], ways: list[str]
+) -> None:
+    """Whoever gave no deadline is told too, while Fn's 30 s still run."""
+
+    def behave(peer: Peer) -> None:
+        peer.request()
+        peer.hang()
+
+    server = serve(behave)
+    where = f"http://127.0.0.1:{server.port}"
+    objects = ObjectStorage(Storage(where, **KEYS))
+
+    def refused(way: str) -> str:
+        with pytest.raises(StorageFailed) as caught:
+            WAYS[way](objects)
+        return caught.value.message
+
+    started_s = time.monotonic()
+    with ThreadPoolExecutor(len(ways)) as pool:
+        messages = list(pool.map(refused, ways))
+    assert time.monotonic() - started_s < 17.0
+    assert [message.startswith(f"{where} does not answer for s3://pictures") for message in messages] == [True] * len(
+        ways
+    )
+
+
+@pytest.mark.slow
+def test_a_large_object_may_be_sent_slowly(serve: Callable[..., Server]) -> None:
+    """The time that sending takes is not taken for silence."""
+    size = 30_000_000  # far more than what the system's buffers take at once
+
+    def behave(peer: Peer) -> None:
+        got = len(peer.request().partition(b"\r\n\r\n")[2])
+        begun_s = time.monotonic()
+        while got < size:
+            got += len(peer.sock.recv(1 << 16))
+            time.sleep(max(0.0, begun_s + 7.0 * got / size - time.monotonic()))  # this is the input, not a wait
+        peer.send(head('ETag: "x"', "Content-Length: 0"))
+
+    server = serve(behave)
+    objects = ObjectStorage(Storage(f"http://127.0.0.1:{server.port}", **KEYS))
+    assert objects.put("s3://pictures/a", bytes(size))
+
+
+def test_a_system_without_ca_certificates_is_explained() -> None:
+    """A bare Debian has none, and https then needs a package, not another address."""
+    program = (
+        "from classy.objects import ObjectStorage, Storage\n"
+        "ObjectStorage(Storage('https://127.0.0.1:9', access_key_id='a', secret_access_key='b'))"
+        ".get('s3://pictures/a', limit_bytes=9)"
+    )
+    environ = {"SSL_CERT_FILE": "/nonexistent", "SSL_CERT_DIR": "/nonexistent", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, timeout=60)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("classy.errors.StorageFailed: https://127.0.0.1:9 can't be trusted")
+    assert "install the package ca-certificates, or set SSL_CERT_FILE" in last
+
+
 def test_files_go_the_same_way(tmp_path: pathlib.Path) -> None:
     """A file:// URI is read and written by the same calls, without any settings and without obstore."""
     code = (

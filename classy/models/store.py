@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from classy.errors import ModelMissing, ModelSpoilt, SourceNotFound
+from classy.errors import ModelMissing, ModelSpoilt, SourceNotFound, SourceTimedOut, StorageFailed
 from classy.models.manifest import (
     ALIAS_NAME,
     MANIFEST_LIMIT_BYTES,
@@ -44,9 +44,12 @@ class ModelStore:
         self.objects = objects
         self.uri = uri.rstrip("/")
 
-    def resolve(self, ref: str) -> Manifest:
+    def resolve(self, ref: str, *, deadline_s: float | None = None) -> Manifest:
         """
         Return the manifest of NAME (its current version) or NAME@VERSION.
+
+        Args:
+            deadline_s: On `time.monotonic()`'s scale.
 
         Raises:
             ModelMissing: no such model is published, or the ref can't name one.
@@ -57,9 +60,10 @@ class ModelStore:
         if not NAME_PATTERN.fullmatch(name) or (at and not NAME_PATTERN.fullmatch(version)):
             raise ModelMissing(f"{ref!r:.140} names no model; send NAME or NAME@VERSION of a published one")
         if not at:
-            version = self._current(name)
+            version = self._current(name, deadline_s)
         where = self.manifest_uri(name, version)
-        manifest = parse_manifest(self._read(where, ref, limit_bytes=MANIFEST_LIMIT_BYTES), where=where)
+        text = self._read(where, ref, limit_bytes=MANIFEST_LIMIT_BYTES, deadline_s=deadline_s)
+        manifest = parse_manifest(text, where=where)
         if (manifest.name, manifest.version) != (name, version):
             raise ModelSpoilt(f"the manifest {where} is that of {manifest.ref}; publish {name}@{version} again")
         return manifest
@@ -100,19 +104,22 @@ class ModelStore:
         """Return where the current version's name lies."""
         return f"{self.uri}/{name}/{ALIAS_NAME}"
 
-    def _current(self, name: str) -> str:
+    def _current(self, name: str, deadline_s: float | None) -> str:
         where = self.alias_uri(name)
         try:
-            version = json.loads(self._read(where, name, limit_bytes=ALIAS_LIMIT_BYTES))["version"]
+            text = self._read(where, name, limit_bytes=ALIAS_LIMIT_BYTES, deadline_s=deadline_s)
+            version = json.loads(text)["version"]
         except (ValueError, KeyError, TypeError, RecursionError):
             version = None
         if not isinstance(version, str) or not NAME_PATTERN.fullmatch(version):
             raise ModelSpoilt(f"the alias {where} names no version; publish {name} again")
         return version
 
-    def _read(self, where: str, ref: str, *, limit_bytes: int) -> bytes:
+    def _read(self, where: str, ref: str, *, limit_bytes: int, deadline_s: float | None) -> bytes:
         try:
-            return self.objects.get(where, limit_bytes=limit_bytes)
+            return self.objects.get(where, limit_bytes=limit_bytes, deadline_s=deadline_s)
+        except SourceTimedOut as exc:
+            raise StorageFailed(f"the model store does not answer in time: {exc.message}") from exc
         except SourceNotFound as exc:
             raise ModelMissing(
                 f'no model "{ref}" is published in {self.uri}; publish it with: classy model publish FOLDER'
