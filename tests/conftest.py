@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from default_model import default_model
+from record_stores import record_address, record_store, store_server, store_servers
 
 from classy.local.cloud import BUCKETS, STAGES, storage_of
 from classy.local.ids import invoke_url
@@ -21,6 +22,8 @@ from classy.models.publish import publish
 from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
 from classy.s3 import Storage
+
+__all__ = ["record_address", "record_store", "store_server", "store_servers"]  # fixtures; see record_stores
 
 APP = "classy-fn"
 

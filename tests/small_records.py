@@ -6,7 +6,8 @@ import random
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from classy.records.store import open_records
+from record_stores import Address
+
 from classy.records.values import (
     Classification,
     ClassScore,
@@ -42,15 +43,16 @@ EVERYTHING = record(
     classified_at=datetime(2026, 11, 21, 1, 2, 3, 1, tzinfo=timezone(timedelta(hours=9))),
     taken_at=datetime(2020, 2, 29, 23, 59, 59, 999999, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
     place=Place(35.65858055555556, 139.7454329999999, -0.1),
+    country="JP",
     top_k=(ClassScore(0, 1e-7, "", {"zh": "浓缩咖啡 ☕", "en": 'a "quoted" <b>name</b>'}), ESPRESSO),
     timings=(Timing("hop", 0.1 + 0.2), Timing("vgg", 1e-6, True), Timing("downloader", 12.5, False)),
     call_id="01M7ZZZZZZZZZZZZZZZZZZZZZZ",
 )
 
 
-def write(url: str, seed: int, objects: int) -> None:
+def write(address: Address, seed: int, objects: int) -> None:
     """Write the record of each object twice, in an order of one's own."""
-    store = open_records(url)
+    store = address.open()
     numbers = list(range(objects)) * 2
     random.Random(seed).shuffle(numbers)
     for number in numbers:

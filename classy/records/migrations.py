@@ -5,12 +5,16 @@ An own list of steps, not Alembic: its import costs half as much again as SQLAlc
 CPU time), which is the slowest import of the whole function; it would bring a template engine and a folder of scripts
 along; and it lets two processes migrate at once, which is what functions that start together do. A step never
 changes once it has been released; the next change is the next step, and `schema` says what comes out of all of them.
+
+A step that breaks off leaves nothing behind where DDL is part of a transaction. On MariaDB it is not, so each step
+makes only what is not there yet, and the next process goes on where it stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import (
     Column,
@@ -22,15 +26,23 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    bindparam,
+    column,
     insert,
     inspect,
     select,
+    table,
+    update,
 )
+from sqlalchemy.schema import CreateColumn
 
 from classy.errors import RecordsFailed
-from classy.records.schema import ExactText, Moment, RowId
+from classy.records.schema import ExactText, Moment, RowId, metadata
+from classy.records.servers import alone
+from classy.records.values import Classification, ModelVersion, Refusal, Source
 
 Step = Callable[[Connection], None]
+PAGE = 1_000  # rows that a step reads at once
 
 _versions = Table("schema_versions", MetaData(), Column("version", Integer, primary_key=True, autoincrement=False))
 
@@ -43,16 +55,16 @@ def migrate(engine: Engine, steps: Sequence[Step] | None = None) -> None:
         steps: All of them, the first one for an empty database; this module's unless given.
 
     Raises:
-        RecordsFailed: a later Classy has been here.
+        RecordsFailed: a later Classy has been here, or somebody else.
     """
     steps = STEPS if steps is None else steps
     with engine.connect() as connection:
         if _version(connection, len(steps)) == len(steps):
             return
-    with _alone(engine) as connection:
+    with alone(engine) as connection:
         version = _version(connection, len(steps))
         if not version:
-            _versions.create(connection, checkfirst=True)
+            _claim(connection)
         for number in range(version, len(steps)):
             steps[number](connection)
             connection.execute(insert(_versions).values(version=number + 1))
@@ -69,17 +81,13 @@ def _version(connection: Connection, known: int) -> int:
     return version
 
 
-@contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
-    """Open a transaction that no other process can be in: SQLite's lock is taken before anything is read."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        try:
-            yield connection
-        except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
-            raise
-        connection.exec_driver_sql("COMMIT")
+def _claim(connection: Connection) -> None:
+    """Say whose the database is, before anything else is made in it."""
+    there = set(inspect(connection).get_table_names())
+    if _versions.name not in there and there & metadata.tables.keys():
+        names = " and ".join(sorted(there & metadata.tables.keys()))
+        raise RecordsFailed(f"table {names} already exists, and is not ours; give the records a database of their own")
+    _versions.create(connection, checkfirst=True)
 
 
 def _first(connection: Connection) -> None:
@@ -125,7 +133,60 @@ def _first(connection: Connection) -> None:
         Column("name", ExactText(500), primary_key=True),
         Index("class_names_name", "name", "class_key"),
     )
-    tables.create_all(connection, checkfirst=False)  # a table of that name is somebody else's
+    for made in tables.sorted_tables:
+        made.create(connection, checkfirst=True)
+        for index in made.indexes:
+            index.create(connection, checkfirst=True)
 
 
-STEPS: tuple[Step, ...] = (_first,)
+def _second(connection: Connection) -> None:
+    """Give records a country and a picture, and each way of looking for them its index."""
+    _add(connection, "records", Column("country", ExactText(2), nullable=False, server_default=""))
+    _add(connection, "records", Column("picture", ExactText(64), nullable=False, server_default=""))
+    _fill_pictures(connection)
+    records = Table("records", MetaData(), autoload_with=connection)
+    for index in (
+        Index("records_country", records.c.country, records.c.classified_at, records.c.id),
+        Index("records_version", records.c.model_name, records.c.model_version, records.c.classified_at, records.c.id),
+        # All that missing() asks for, so that it reads no record.
+        Index("records_seen", records.c.picture, records.c.model_name, records.c.model_version, records.c.error_code),
+    ):
+        index.create(connection, checkfirst=True)
+
+
+def _add(connection: Connection, table: str, column: Column[Any]) -> None:
+    if column.name in {there["name"] for there in inspect(connection).get_columns(table)}:
+        return
+    described = CreateColumn(column).compile(dialect=connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {described}")
+
+
+def _fill_pictures(connection: Connection) -> None:
+    """Compute what Classification.picture says of the records that are there."""
+    texts = ("source_kind", "source_uri", "bucket", "object_key", "object_version", "picture_sha256", "picture")
+    records = table("records", column("id", RowId), *(column(name, ExactText) for name in texts))
+    last = 0
+    while True:
+        page = select(records).where(records.c.id > last).order_by(records.c.id).limit(PAGE)
+        found = connection.execute(page).all()
+        if not found:
+            return
+        last = found[-1].id
+        pictures = [{"of": row.id, "is": _picture(row)} for row in found]
+        connection.execute(
+            update(records).where(records.c.id == bindparam("of")).values(picture=bindparam("is")), pictures
+        )
+
+
+def _picture(row: Any) -> str:
+    source = Source(row.source_kind, row.source_uri, row.bucket, row.object_key, row.object_version)
+    return Classification(
+        source=source,
+        picture_sha256=row.picture_sha256,
+        model=ModelVersion("", ""),
+        classified_at=datetime.now(UTC),
+        refusal=Refusal(0, ""),
+    ).picture
+
+
+STEPS: tuple[Step, ...] = (_first, _second)

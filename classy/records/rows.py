@@ -36,6 +36,7 @@ def encoded(record: Classification) -> dict[str, Any]:
         taken_at = taken_at.replace(tzinfo=UTC)
     return {
         "identity": record.identity,
+        "picture": record.picture,
         "picture_sha256": record.picture_sha256,
         "source_kind": record.source.kind,
         "source_uri": record.source.uri,
@@ -47,6 +48,7 @@ def encoded(record: Classification) -> dict[str, Any]:
         "latitude_deg": place.latitude_deg if place else None,
         "longitude_deg": place.longitude_deg if place else None,
         "altitude_m": place.altitude_m if place else None,
+        "country": record.country,
         "classified_at": record.classified_at,
         "model_name": record.model.name,
         "model_version": record.model.version,
@@ -77,6 +79,7 @@ def decoded(row: Any) -> Classification:
         picture_sha256=row.picture_sha256,
         taken_at=taken_at,
         place=place,
+        country=row.country,
         top_k=tuple(ClassScore(*score) for score in json.loads(row.top_k)),
         refusal=None if row.error_code is None else Refusal(row.error_code, row.error_reason),
         timings=tuple(Timing(*hop) for hop in json.loads(row.timings)),
@@ -129,6 +132,10 @@ def others(query: Query, class_keys: Sequence[str] | None) -> list[_Condition]:
         name, _, version = query.model.partition("@")
         found.append(records.c.model_name == name)
         found += [records.c.model_version == version] if version else []
+    if query.country:
+        found.append(records.c.country == query.country)
+    if query.pictures:
+        found.append(records.c.picture.in_(query.pictures))
     if query.source:
         bucket, _, object_key = query.source.removeprefix("s3://").partition("/")
         if query.source in KINDS:

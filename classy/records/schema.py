@@ -64,7 +64,9 @@ class ExactText(TypeDecorator[str]):
         if dialect.name in MYSQL:
             from sqlalchemy.dialects import mysql
 
-            exact = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
+            # Not utf8mb4_bin, which takes "cup" and "cup " for the same. The two servers have two names for it.
+            collation = "utf8mb4_nopad_bin" if getattr(dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+            exact = {"charset": "utf8mb4", "collation": collation}
             return dialect.type_descriptor(mysql.VARCHAR(length, **exact) if length else mysql.MEDIUMTEXT(**exact))
         return dialect.type_descriptor(String(length) if length else Text())
 
@@ -86,6 +88,7 @@ records = Table(
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
     Column("identity", ExactText(64), nullable=False),
+    Column("picture", ExactText(64), nullable=False),
     Column("picture_sha256", ExactText(64), nullable=False),
     Column("source_kind", ExactText(10), nullable=False),
     Column("source_uri", ExactText, nullable=False),
@@ -97,6 +100,7 @@ records = Table(
     Column("latitude_deg", Double),
     Column("longitude_deg", Double),
     Column("altitude_m", Double),
+    Column("country", ExactText(2), nullable=False),
     Column("classified_at", Moment, nullable=False),
     Column("model_name", ExactText(64), nullable=False),
     Column("model_version", ExactText(64), nullable=False),
@@ -109,7 +113,7 @@ records = Table(
     Column("call_id", ExactText(200), nullable=False),
 )
 """
-One row per record. `taken_at` is in UTC where `taken_offset_s` says how far the camera's clock was from it, else what
+One row per record; see Classification for `identity` and `picture`. `taken_at` is in UTC where `taken_offset_s` says how far the camera's clock was from it, else what
 that clock showed. `class_key` names the likeliest class ("" for a refusal), `top_k` and `timings` are JSON.
 """
 

@@ -1,5 +1,5 @@
 """
-Records in a SQL database, by way of SQLAlchemy Core: SQLite so far, written so that other servers can follow.
+Records in a SQL database: SQLite, MariaDB or MySQL, PostgreSQL, by way of SQLAlchemy Core.
 
 The module imports SQLAlchemy, so nobody imports it before there is something to record. Every error of the database
 becomes ours, without statements, values and paths: callers read them.
@@ -7,25 +7,20 @@ becomes ours, without statements, values and paths: callers read them.
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from classy.errors import RecordsFailed
-from classy.records import rows
+from classy.records import missing, rows
 from classy.records.migrations import migrate
 from classy.records.schema import class_names, records
-from classy.records.values import Classification, Page, Query
+from classy.records.servers import opened, parsed, passes, translated
+from classy.records.values import Classification, ModelVersion, Page, Query
 
-BUSY_S = 5.0  # how long a writer waits for others; each of them takes milliseconds
-POLL_S = 0.01
+TRIES = 5  # of a write that is in another one's way; the second mostly does
 
 
 class SqlRecords:
@@ -33,48 +28,44 @@ class SqlRecords:
     Be a RecordStore over a database; see classy.records.store for what each method promises.
 
     Args:
-        url: As SQLAlchemy writes it: `sqlite:////folder/records.db`.
+        url: Of the database; see open_records. Nothing is opened before the first use.
+
+    Raises:
+        ImportError: the database's driver is not installed.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._url = parsed(url)
         self._lock = threading.Lock()
         self._opened: sa.Engine | None = None
         self._named: set[tuple[str, str]] = set()
 
     def put(self, record: Classification) -> bool:
         """Keep a record, unless its identity has one: a result is never replaced, a refusal gives way to one."""
-        row = rows.encoded(record)
-        with _translated():
-            self._name(row["class_key"], rows.names(record))
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(sa.insert(records).values(row))
-                return True
-            except exc.IntegrityError:
-                if not self.has(record.identity):
-                    raise  # it was not the identity that was there already
-            if record.refusal is not None:
-                return False
-            gives_way = (records.c.identity == record.identity) & records.c.error_code.is_not(None)
-            with self._engine.begin() as connection:
-                return connection.execute(sa.update(records).where(gives_way).values(row)).rowcount > 0
+        with translated():
+            for _ in range(TRIES - 1):
+                try:
+                    return self._put(record)
+                except exc.DBAPIError as error:
+                    if not passes(error):
+                        raise
+            return self._put(record)
 
     def get(self, identity: str) -> Classification | None:
         """Return the record of an identity."""
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             row = connection.execute(sa.select(records).where(records.c.identity == identity)).one_or_none()
         return None if row is None else rows.decoded(row)
 
     def has(self, identity: str) -> bool:
         """Return whether there is a record of an identity."""
         found = sa.select(records.c.id).where(records.c.identity == identity)
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             return connection.execute(found).one_or_none() is not None
 
     def query(self, query: Query) -> Page:
         """Return a page of records, newest first."""
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             found = connection.execute(self.statement(query, connection)).all()
         page = found[: query.limit]
         more = len(found) > query.limit
@@ -107,10 +98,44 @@ class SqlRecords:
         )
         return sa.select(records).join(page, page.c.id == row_id).order_by(at.desc(), row_id.desc())
 
-    def delete_picture(self, sha256: str) -> int:
-        """Forget every record of a picture; return how many there were."""
-        with _translated(), self._engine.begin() as connection:
-            return connection.execute(sa.delete(records).where(records.c.picture_sha256 == sha256)).rowcount
+    def missing(self, model_ref: str, *, after: str = "", limit: int = 50) -> Page:
+        """Return pictures that one version of a model has not seen, each by its newest record."""
+        after = missing.position(after)
+        with translated(), self._engine.connect() as connection:
+            found = list(connection.execute(missing.pictures(model_ref, after).limit(limit + 1)).scalars())
+            of_them = sa.select(records).where(records.c.picture.in_(found[:limit]))
+            newest = missing.newest(connection.execute(of_them).all())
+        return Page(tuple(rows.decoded(row) for row in newest), found[limit - 1] if len(found) > limit else "")
+
+    def count_missing(self, model_ref: str) -> int:
+        """Return how many pictures missing() would return in all its pages."""
+        counted = sa.select(sa.func.count()).select_from(missing.pictures(model_ref).order_by(None).subquery())
+        with translated(), self._engine.connect() as connection:
+            return connection.execute(counted).scalar_one()
+
+    def models(self) -> tuple[ModelVersion, ...]:
+        """Return every model version that has a record, by name and version."""
+        name, version = records.c.model_name, records.c.model_version
+        found: list[ModelVersion] = []
+        # From one to the next along the index: a DISTINCT would read the whole of it for a handful of versions.
+        steps = sa.select(name, version, records.c.model_sha256).order_by(name, version).limit(1)
+        with translated(), self._engine.connect() as connection:
+            row = connection.execute(steps).one_or_none()
+            while row is not None:
+                found.append(ModelVersion(*row))
+                later = steps.where(name == row.model_name, version > row.model_version)
+                others = steps.where(name > row.model_name)
+                row = connection.execute(later).one_or_none() or connection.execute(others).one_or_none()
+        return tuple(sorted(found, key=lambda model: (model.name, model.version)))
+
+    def delete_picture(self, picture: str) -> int:
+        """Forget a picture: every record of it, and of every other source that held the same bytes."""
+        sha256 = records.c.picture_sha256
+        with translated(), self._engine.begin() as connection:
+            held = sa.select(sha256).distinct().where(records.c.picture == picture, sha256 != "")
+            bytes_of_it = list(connection.execute(held).scalars())
+            same = connection.execute(sa.delete(records).where(sha256.in_(bytes_of_it))).rowcount
+            return same + connection.execute(sa.delete(records).where(records.c.picture == picture)).rowcount
 
     def close(self) -> None:
         """Close all connections; the next use opens new ones."""
@@ -123,7 +148,7 @@ class SqlRecords:
     def _engine(self) -> sa.Engine:
         with self._lock:
             if self._opened is None:
-                engine = _opened(self._url)
+                engine = opened(self._url)
                 try:
                     migrate(engine)
                 except BaseException:
@@ -131,6 +156,22 @@ class SqlRecords:
                     raise
                 self._opened = engine
             return self._opened
+
+    def _put(self, record: Classification) -> bool:
+        row = rows.encoded(record)
+        self._name(row["class_key"], rows.names(record))
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.insert(records).values(row))
+            return True
+        except exc.IntegrityError:
+            if not self.has(record.identity):
+                raise  # it was not the identity that was there already
+        if record.refusal is not None:
+            return False
+        gives_way = (records.c.identity == record.identity) & records.c.error_code.is_not(None)
+        with self._engine.begin() as connection:
+            return connection.execute(sa.update(records).where(gives_way).values(row)).rowcount > 0
 
     def _name(self, key: str, names: frozenset[str]) -> None:
         """Let a class be found by its names; each is written once, and read once by each process."""
@@ -145,47 +186,3 @@ class SqlRecords:
             with suppress(exc.IntegrityError), self._engine.begin() as connection:  # another process was faster
                 connection.execute(sa.insert(class_names).values(class_key=key, name=name))
         self._named |= new
-
-
-def _opened(url: str) -> sa.Engine:
-    path = sa.make_url(url).database or ""
-    # Before SQLite does it: times and places are nobody else's business. Its other files get the same rights.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_S})
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: object) -> None:
-        connection.execute("PRAGMA secure_delete = ON")  # what is deleted can't be read from the file's free pages
-        _write_ahead(connection)
-
-    return engine
-
-
-def _write_ahead(connection: Any) -> None:
-    """Let readers and a writer not wait for each other; SQLite keeps that in the file, and does not queue for it."""
-    deadline_s = time.monotonic() + BUSY_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError:  # another process is just doing the same
-            if time.monotonic() > deadline_s:
-                raise
-            time.sleep(POLL_S)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """
-    Turn the database's errors into ours.
-
-    Raises:
-        RecordsFailed: for any of them.
-    """
-    try:
-        yield
-    except (exc.SQLAlchemyError, sqlite3.Error) as error:
-        why = str(getattr(error, "orig", error) or type(error).__name__)
-        raise RecordsFailed(f"the record store does not work ({why:.200}); check CLASSY_RECORDS") from error
-    except OSError as error:
-        raise RecordsFailed(f"the record store can't be opened ({error.strerror}); check CLASSY_RECORDS") from error

@@ -6,13 +6,18 @@ It imports no database: a store's own packages come with its first use, for they
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from classy.errors import RecordsFailed
 from classy.records.values import Classification, ModelVersion, Page, Query
 from classy.settings import BadSetting
 
-SQLITE = "sqlite:///"
+if TYPE_CHECKING:
+    from graphpipe_fn.transports.aws_access import AwsAccess
+
+SQL = ("sqlite:////", "postgresql://", "mariadb://", "mysql://")
+DYNAMODB = "dynamodb:"
+EXTRAS = {"psycopg": "postgresql", "pymysql": "mariadb", "boto3": "aws"}  # by package; all others are in `records`
 
 
 class RecordStore(Protocol):
@@ -114,18 +119,33 @@ class RecordStore(Protocol):
         ...
 
 
-def open_records(url: str) -> RecordStore:
+def open_records(url: str, aws: AwsAccess | None = None) -> RecordStore:
     """
     Return the store that a URL names; nothing is opened or created before its first use.
+
+    Args:
+        url: `sqlite:////FOLDER/records.db`, `postgresql://USER:PASSWORD@HOST/DATABASE`, `mariadb://` or `mysql://`
+            likewise, or `dynamodb:TABLE`.
+        aws: Where DynamoDB is and who asks; what is left out, boto3's own chain finds.
 
     Raises:
         BadSetting: no URL of a store.
         RecordsFailed: the package that it needs is not installed.
     """
-    if not url.startswith(f"{SQLITE}/"):
-        raise BadSetting(f"{url.partition(':')[0]}: is no record store; it takes {SQLITE}/FOLDER/records.db")
     try:
-        from classy.records.sql import SqlRecords
-    except ModuleNotFoundError as missing:
-        raise RecordsFailed(f"records need the package {missing.name}; install classy-fn[records]") from missing
-    return SqlRecords(url)
+        if url.startswith(DYNAMODB):
+            from classy.records.dynamodb import DynamoRecords
+
+            return DynamoRecords(url.removeprefix(DYNAMODB), aws)
+        if url.startswith(SQL):
+            from classy.records.sql import SqlRecords
+
+            return SqlRecords(url)
+    except ImportError as missing:
+        name = missing.name or str(missing)
+        extra = EXTRAS.get(name.partition(".")[0], "records")
+        raise RecordsFailed(f"records need the package {name}; install classy-fn[{extra}]") from missing
+    raise BadSetting(
+        f"{url.partition(':')[0]}: is no record store; it takes sqlite:////FOLDER/records.db, "
+        "postgresql://USER:PASSWORD@HOST/DATABASE, mariadb://…, mysql://… or dynamodb:TABLE"
+    )
