@@ -22,7 +22,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from classy.exif_block import exif_block
-from classy.kept import plain_webp
+from classy.pictures.webp import plain_webp
 from classy.records.values import Place
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,10 +22,26 @@ from classy.pictures.plan import PATIENCE, PictureLimits
 from classy.pictures.worker import render_apart
 from graphpipe_fn.errors import GraphPipeError, TimedOut
 
-__all__ = ["PictureLimits", "classifier_input", "classifier_inputs"]
+__all__ = ["PictureLimits", "Prepared", "classifier_input", "classifier_inputs", "prepared", "prepared_all"]
 
 _CHANNELS = {"RGB": (0, 1, 2), "BGR": (2, 1, 0), "L": (0,)}
 _LIMITS = PictureLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """
+    What comes out of one picture.
+
+    Args:
+        values: float32 of the spec's `row_shape`; (value − mean) / deviation per channel, in the spec's channel
+            order, of values 0 to 255: upright as EXIF says, alpha over white, 16 bits scaled to 8, colour profiles
+            ignored.
+        thumbnail: A WebP of the whole picture, upright and without metadata; b"" where none was asked for.
+    """
+
+    values: np.ndarray
+    thumbnail: bytes = b""
 
 
 def classifier_input(
@@ -35,6 +52,32 @@ def classifier_input(
     exact: bool = False,
     deadline_s: float | None = None,
 ) -> np.ndarray:
+    """Return the `values` of prepared(); arguments and errors are the same."""
+    return prepared(picture, spec, limits=limits, exact=exact, deadline_s=deadline_s).values
+
+
+def classifier_inputs(
+    pictures: Sequence[bytes],
+    spec: InputSpec,
+    *,
+    limits: PictureLimits = _LIMITS,
+    exact: bool = False,
+    deadline_s: float | None = None,
+) -> list[np.ndarray | GraphPipeError]:
+    """Return the `values` of prepared_all(), or the errors; arguments are the same."""
+    rows = prepared_all(pictures, spec, limits=limits, exact=exact, deadline_s=deadline_s)
+    return [row if isinstance(row, GraphPipeError) else row.values for row in rows]
+
+
+def prepared(
+    picture: bytes,
+    spec: InputSpec,
+    *,
+    limits: PictureLimits = _LIMITS,
+    exact: bool = False,
+    thumbnail_px: int = 0,
+    deadline_s: float | None = None,
+) -> Prepared:
     """
     Decode one picture into one classifier input.
 
@@ -44,11 +87,8 @@ def classifier_input(
         limits: What the picture may cost.
         exact: Decode JPEGs at full size. Without it they are decoded at a half, a quarter or an eighth where that
             leaves twice the target: three to five times faster at 12 Mpx, and 0.2 of 255 off in the mean.
+        thumbnail_px: Of the longer side of a thumbnail, made of the pixels decoded for the model; 0 for none.
         deadline_s: When the caller stops waiting, on `time.monotonic()`'s scale; None for never.
-
-    Returns:
-        float32 of `spec.row_shape`; (value − mean) / deviation per channel, in the spec's channel order, of values
-        0 to 255: upright as EXIF says, alpha over white, 16 bits scaled to 8, colour profiles ignored.
 
     Raises:
         UnreadablePicture: no picture, cut short, damaged, or of a kind that is not read.
@@ -61,35 +101,41 @@ def classifier_input(
     if remaining_s is not None and plan.cost_s >= remaining_s:
         raise TimedOut("there is no time left to decode this picture; send fewer at once or allow more time")
     if plan.untrusted or plan.cost_s > PATIENCE * limits.time_s:
-        channels, pixels = render_apart(picture, spec, limits=limits, exact=exact, timeout_s=remaining_s)
+        channels, pixels, thumbnail = render_apart(
+            picture, spec, limits=limits, exact=exact, thumbnail_px=thumbnail_px, timeout_s=remaining_s
+        )
         shape = (spec.height_px, spec.width_px, channels)
-        return _normalised(np.frombuffer(pixels, np.uint8).reshape(shape), spec)
-    image = np.asarray(render(plan, spec, limits=limits, exact=exact))
-    return _normalised(image if image.ndim == 3 else image[..., np.newaxis], spec)
+        return Prepared(_normalised(np.frombuffer(pixels, np.uint8).reshape(shape), spec), thumbnail)
+    rendered = render(plan, spec, limits=limits, exact=exact, thumbnail_px=thumbnail_px)
+    image = np.asarray(rendered.image)
+    return Prepared(_normalised(image if image.ndim == 3 else image[..., np.newaxis], spec), rendered.thumbnail)
 
 
-def classifier_inputs(
+def prepared_all(
     pictures: Sequence[bytes],
     spec: InputSpec,
     *,
     limits: PictureLimits = _LIMITS,
     exact: bool = False,
+    thumbnail_px: int = 0,
     deadline_s: float | None = None,
-) -> list[np.ndarray | GraphPipeError]:
+) -> list[Prepared | GraphPipeError]:
     """
     Decode pictures side by side, one thread per processor; Pillow works without the interpreter's lock.
 
     Args:
-        pictures, spec, limits, exact, deadline_s: As for classifier_input; the limits hold for each picture.
+        pictures, spec, limits, exact, thumbnail_px, deadline_s: As for prepared(); the limits hold for each picture.
 
     Returns:
-        In the pictures' order, each one's input or the error that it was refused with; one bad picture does not
+        In the pictures' order, what came out of each or the error that it was refused with; one bad picture does not
         touch the others.
     """
 
-    def outcome(picture: bytes) -> np.ndarray | GraphPipeError:
+    def outcome(picture: bytes) -> Prepared | GraphPipeError:
         try:
-            return classifier_input(picture, spec, limits=limits, exact=exact, deadline_s=deadline_s)
+            return prepared(
+                picture, spec, limits=limits, exact=exact, thumbnail_px=thumbnail_px, deadline_s=deadline_s
+            )
         except GraphPipeError as error:
             return error
 

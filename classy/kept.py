@@ -15,12 +15,12 @@ import re
 from typing import TYPE_CHECKING
 
 from classy.errors import SourceNotFound, StorageFailed
+from classy.pictures.webp import PLAIN_BYTES, plain_webp
 
 if TYPE_CHECKING:
     from classy.objects import ObjectStorage
 
 THUMBNAIL_PX = 160  # the longer side; what a history shows side by side
-THUMBNAIL_BYTES = 64_000  # of one; pure noise at this size comes to about 20,000
 _MARK_BYTES = 1_000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -72,7 +72,7 @@ class KeptPictures:
 
     def put_thumbnail(self, sha256: str, webp: bytes) -> None:
         """
-        Keep a picture's thumbnail; a later one takes its place.
+        Keep a picture's thumbnail, unless there is one: a model that sees grey has a grey one made.
 
         Raises:
             ValueError: nothing that plain_webp() knows, or no SHA-256.
@@ -80,7 +80,7 @@ class KeptPictures:
         """
         if not plain_webp(webp) or not _SHA256.fullmatch(sha256):
             raise ValueError("a thumbnail is a WebP of pixels only, kept by its picture's SHA-256")
-        self._storage.put(self._thumbnail(sha256), webp, content_type="image/webp")
+        self._storage.put(self._thumbnail(sha256), webp, if_absent=True, content_type="image/webp")
 
     def thumbnail(self, sha256: str) -> bytes | None:
         """
@@ -92,7 +92,7 @@ class KeptPictures:
         if not _SHA256.fullmatch(sha256):
             return None
         try:
-            return self._storage.get(self._thumbnail(sha256), limit_bytes=THUMBNAIL_BYTES)
+            return self._storage.get(self._thumbnail(sha256), limit_bytes=PLAIN_BYTES)
         except SourceNotFound:
             return None
 
@@ -155,15 +155,3 @@ class KeptPictures:
 
     def _mark(self, record_id: str) -> str:
         return f"{self.place}/forgetting/{record_id}.json"
-
-
-def plain_webp(data: bytes) -> bool:
-    """
-    Return whether this is a WebP of one lossy frame and nothing else: the simple form has no room for metadata.
-
-    Source: RFC 9649, 2.5.
-    """
-    if len(data) < 30 or len(data) > THUMBNAIL_BYTES or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8 ":
-        return False
-    whole, frame = int.from_bytes(data[4:8], "little"), int.from_bytes(data[16:20], "little")
-    return whole == len(data) - 8 and frame + (frame & 1) == len(data) - 20

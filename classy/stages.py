@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from classy.errors import batch_too_large
 from classy.models.manifest import InputSpec
@@ -34,7 +34,11 @@ from graphpipe_fn.model import Model
 from graphpipe_fn.routed import parse_config
 from graphpipe_fn.rows import ABOUT, ERRORS, rows_response
 
+if TYPE_CHECKING:
+    from classy.images import Prepared
+
 SERVER = "classy"
+THUMBNAIL_PX_MAX = 256  # of the longer side; what Classy asks for is 160
 _ERRORS_OUT = IOMetadata(ERRORS, "why a row failed, empty where it did not", (-1,), DType.STRING)
 _ABOUT_OUT = IOMetadata(ABOUT, "what this stage knows of a row beside its result, as JSON", (-1,), DType.STRING)
 
@@ -108,8 +112,9 @@ class Preprocessor:
 
     Args:
         spec_of: Looks up the input spec of a model ("" for the default one).
-        decode: classy.images.classifier_inputs, its limits already given.
-        about: Says of a picture what its file tells, as one line of JSON (classy.exif); called where that is asked.
+        decode: classy.images.prepared_all, its limits already given.
+        about: Says of a picture what its file tells, and its thumbnail, as one line of JSON (classy.exif); called
+            where that is asked.
         limit_rows: Pictures in one request, at most.
         limit_bytes: Of all pictures of a request together; those beyond are refused, but one alone never is.
     """
@@ -117,9 +122,9 @@ class Preprocessor:
     def __init__(
         self,
         spec_of: Callable[[str], InputSpec],
-        decode: Callable[..., Sequence[Any]],
+        decode: Callable[..., Sequence[Prepared | GraphPipeError]],
         *,
-        about: Callable[[bytes], str] = lambda picture: "",
+        about: Callable[[bytes, bytes], str] = lambda picture, thumbnail: "",
         limit_rows: int = 64,
         limit_bytes: int = 48_000_000,
     ) -> None:
@@ -136,36 +141,46 @@ class Preprocessor:
 
     def infer(self, request: InferRequest) -> InferResponse:
         """
-        Decode every picture.
+        Decode every picture, with a thumbnail where the config wants one and `about`, which holds it, is asked for.
 
         Raises:
+            BadConfig: a size of thumbnails that is none.
             TooLarge: more pictures than the limit.
             GraphPipeError: the first picture's error, where the row errors were not asked for.
         """
         started_s = time.perf_counter()
         wanted, pictures = _string_rows(_PREPROCESSOR, request, limit_rows=self._limit_rows)
         spec = self._spec_of(model_of(request.config))
-        rows = self._decoded(pictures, spec, deadline_s=request.call.deadline_s)
+        thumbnail_px = _thumbnail_px(request.config) if ABOUT in wanted else 0
+        rows = self._decoded(pictures, spec, thumbnail_px=thumbnail_px, deadline_s=request.call.deadline_s)
         import numpy as np
 
         return rows_response(
-            rows,
+            [row if isinstance(row, GraphPipeError) else row.values for row in rows],
             wanted=wanted,
             name="batch",
             pack=np.stack,
             what="picture",
-            others={ABOUT: strings([self._about(picture) for picture in pictures])} if ABOUT in wanted else None,
+            others={ABOUT: strings(list(map(self._told, pictures.values, rows)))} if ABOUT in wanted else None,
             timings=_timing("preprocessor", started_s),
         )
 
-    def _decoded(self, pictures: StringTensor, spec: InputSpec, *, deadline_s: float | None) -> list[Any]:
+    def _told(self, picture: bytes, row: Prepared | GraphPipeError) -> str:
+        return self._about(picture, b"" if isinstance(row, GraphPipeError) else row.thumbnail)
+
+    def _decoded(
+        self, pictures: StringTensor, spec: InputSpec, *, thumbnail_px: int, deadline_s: float | None
+    ) -> list[Prepared | GraphPipeError]:
         fitting, left_bytes = [], max(self._limit_bytes, len(pictures[0]))
-        rows: list[Any] = [batch_too_large("this picture", self._limit_bytes)] * len(pictures)
+        rows: list[Prepared | GraphPipeError]
+        rows = [batch_too_large("this picture", self._limit_bytes)] * len(pictures)
         for place, picture in enumerate(pictures):
             if len(picture) <= left_bytes:
                 left_bytes -= len(picture)
                 fitting.append(place)
-        decoded = self._decode([pictures[place] for place in fitting], spec, deadline_s=deadline_s)
+        decoded = self._decode(
+            [pictures[place] for place in fitting], spec, thumbnail_px=thumbnail_px, deadline_s=deadline_s
+        )
         for place, row in zip(fitting, decoded, strict=True):
             rows[place] = row
         return rows
@@ -251,6 +266,13 @@ def model_of(config: str) -> str:
     if not isinstance(ref, str):
         raise BadConfig('the config\'s "model" must be a text, NAME or NAME@VERSION')
     return ref
+
+
+def _thumbnail_px(config: str) -> int:
+    longest_px = parse_config(config).rest.get("thumbnail_px", 0)
+    if type(longest_px) is not int or not 0 <= longest_px <= THUMBNAIL_PX_MAX:
+        raise BadConfig(f'the config\'s "thumbnail_px" must be a whole number from 0 to {THUMBNAIL_PX_MAX}')
+    return longest_px
 
 
 def _string_rows(

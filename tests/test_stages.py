@@ -10,6 +10,7 @@ import pytest
 from toy_models import Texts
 
 from classy.errors import SourceNotFound, UnreadablePicture
+from classy.images import Prepared
 from classy.models.manifest import InputSpec
 from classy.stages import Classifiers, Downloader, Preprocessor, model_of
 from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, RemoteError, TooLarge
@@ -31,10 +32,14 @@ class Pages:
         return [self.pages.get(uri) or SourceNotFound(f"no {uri}") for uri in uris]
 
 
-def decode(pictures: Sequence[bytes], spec: InputSpec, *, deadline_s: float | None) -> list[object]:
-    """Fill one row with the picture's length; an empty picture is refused."""
+def decode(
+    pictures: Sequence[bytes], spec: InputSpec, *, thumbnail_px: int, deadline_s: float | None
+) -> list[Prepared | GraphPipeError]:
+    """Fill one row with the picture's length, and its thumbnail with its size; an empty picture is refused."""
     return [
-        np.full(spec.row_shape, len(picture), np.float32) if picture else UnreadablePicture("empty")
+        Prepared(np.full(spec.row_shape, len(picture), np.float32), b"%d" % thumbnail_px)
+        if picture
+        else UnreadablePicture("empty")
         for picture in pictures
     ]
 
@@ -75,18 +80,28 @@ def test_the_preprocessor_makes_the_models_batch() -> None:
 
 
 def test_the_preprocessor_tells_of_every_picture_what_its_file_tells() -> None:
-    """Of one that it refuses too, and only who asks is told."""
+    """Of one that it refuses too, and only who asks is told; a thumbnail is made for who asks for that as well."""
     asked: list[bytes] = []
 
-    def about(picture: bytes) -> str:
+    def about(picture: bytes, thumbnail: bytes) -> str:
         asked.append(picture)
-        return f"{len(picture)} bytes"
+        return f"{len(picture)} bytes, {thumbnail.decode()} px"
 
     stage = Preprocessor(lambda ref: SPEC, decode, about=about)
     request = InferRequest((strings([b"12", b"", b"1"]),), output_names=("", ABOUT, ERRORS))
-    assert stage.infer(request).outputs[1] == strings(["2 bytes", "0 bytes", "1 bytes"])
-    stage.infer(request.replace(output_names=("", ERRORS)))
-    assert asked == [b"12", b"", b"1"]
+    assert stage.infer(request).outputs[1] == strings(["2 bytes, 0 px", "0 bytes,  px", "1 bytes, 0 px"])
+    small = request.replace(config='{"thumbnail_px":16}')
+    assert stage.infer(small).outputs[1] == strings(["2 bytes, 16 px", "0 bytes,  px", "1 bytes, 16 px"])
+    stage.infer(small.replace(output_names=("", ERRORS)))
+    assert asked == [b"12", b"", b"1"] * 2
+
+
+@pytest.mark.parametrize("size", ['"160"', "-1", "257", "1.5", "true", "null"])
+def test_a_thumbnail_of_no_size_is_refused(size: str) -> None:
+    """Before a picture is decoded, and a large one is no thumbnail."""
+    request = InferRequest((strings([b"1"]),), output_names=("", ABOUT, ERRORS), config=f'{{"thumbnail_px":{size}}}')
+    with pytest.raises(BadConfig, match="thumbnail_px"):
+        Preprocessor(lambda ref: SPEC, decode).infer(request)
 
 
 def test_the_downloader_has_nothing_to_say_but_can_be_asked() -> None:

@@ -1,8 +1,9 @@
 """
 A planned picture to the pixels that a model looks at: decoded, upright, over white, resized and cropped.
 
-The only module that meets Pillow. It takes the plug-ins one by one, because Image.open loads all that Pillow has,
-and it lets no error but ours out. Colour profiles are ignored, as in the training of the models that we know.
+Beside its thumbnail the only module that meets Pillow. It takes the plug-ins one by one, because Image.open loads
+all that Pillow has, and it lets no error but ours out. Colour profiles are ignored, as in the training of the models
+that we know.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from importlib import import_module
 
@@ -20,6 +22,7 @@ from classy.errors import PictureTooCostly, PictureTooLarge, UnreadablePicture
 from classy.models.manifest import InputSpec
 from classy.pictures.plan import PictureLimits, Plan, check_memory, check_size
 from classy.pictures.png import check_rows
+from classy.pictures.thumbnail import thumbnail
 from classy.pictures.tiff import check_tiff, value_range
 from graphpipe_fn.errors import GraphPipeError
 
@@ -54,14 +57,29 @@ _OVERSIZE = 2  # JPEGs are decoded at no less than this many times the target; o
 _WHOLE_PX = 4_000_000  # of a resized picture; beyond it (sides of 60:1 and more) only the crop is resized
 
 
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """
+    One picture, decoded.
+
+    Args:
+        image: Of mode "RGB", or "L" where every channel is the same or the spec wants one, of the spec's size.
+        thumbnail: A WebP of all that there is to see, b"" where none was asked for or can be made.
+    """
+
+    image: Image.Image
+    thumbnail: bytes = b""
+
+
 def render(
     plan: Plan,
     spec: InputSpec,
     *,
     limits: PictureLimits,
     exact: bool = False,
+    thumbnail_px: int = 0,
     on_size: Callable[[int], None] = lambda px: None,
-) -> Image.Image:
+) -> Rendered:
     """
     Decode one picture at the model's size.
 
@@ -74,10 +92,8 @@ def render(
         plan: From classy.pictures.guard.inspect, with the same limits.
         spec: The model's input.
         exact: Decode JPEGs at full size.
+        thumbnail_px: Of the thumbnail's longer side; 0 for none.
         on_size: Is told the number of pixels before any is decoded.
-
-    Returns:
-        An image of mode "RGB", or "L" where every channel is the same or the spec wants one, of the spec's size.
 
     Raises:
         UnreadablePicture: cut short, damaged, or of a kind that is not read.
@@ -104,7 +120,8 @@ def render(
         size_px = image.size
         if reduction > 1:
             size_px = (plan.height_px, plan.width_px) if turn >= 5 else (plan.width_px, plan.height_px)
-        return _fitted(image, spec, size_px=size_px, reduction=reduction, turn=turn)
+        fitted, whole = _fitted(image, spec, size_px=size_px, reduction=reduction, turn=turn)
+        return Rendered(fitted, thumbnail(image, whole, thumbnail_px) if thumbnail_px else b"")
 
 
 @contextmanager
@@ -232,7 +249,7 @@ def _on_canvas(image: Image.Image, plan: Plan) -> Image.Image:
 
 def _fitted(
     image: Image.Image, spec: InputSpec, *, size_px: tuple[int, int], reduction: int, turn: int
-) -> Image.Image:
+) -> tuple[Image.Image, Image.Image | None]:
     """
     Resize and crop.
 
@@ -240,6 +257,9 @@ def _fitted(
         size_px: Width and height of the whole, upright picture before any reduction.
         reduction: By how much the decoder has shrunk it already; the last row and column are then a part of one only.
         turn: The orientation that was undone, which has carried these elsewhere.
+
+    Returns:
+        The crop, and the whole picture that it was cut from; None where only the crop was resized.
     """
     resample = _RESAMPLING[spec.interpolation]
     target_px = spec.width_px, spec.height_px
@@ -249,10 +269,10 @@ def _fitted(
     left, top = (target_px[0] - spec.width_px) // 2, (target_px[1] - spec.height_px) // 2
     if reduction == 1 and target_px[0] * target_px[1] <= _WHOLE_PX:
         resized = image.resize(target_px, resample)
-        return resized.crop((left, top, left + spec.width_px, top + spec.height_px))
+        return resized.crop((left, top, left + spec.width_px, top + spec.height_px)), resized
     wide, high = size_px[0] / reduction, size_px[1] / reduction
     start = (image.width - wide if turn in _FROM_RIGHT else 0.0, image.height - high if turn in _FROM_BELOW else 0.0)
     across, down = wide / target_px[0], high / target_px[1]
     right, bottom = start[0] + (left + spec.width_px) * across, start[1] + (top + spec.height_px) * down
     box = (start[0] + left * across, start[1] + top * down, min(right, image.width), min(bottom, image.height))
-    return image.resize((spec.width_px, spec.height_px), resample, box=box)
+    return image.resize((spec.width_px, spec.height_px), resample, box=box), None

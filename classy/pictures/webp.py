@@ -15,6 +15,7 @@ from classy.errors import PictureTooCostly, UnreadablePicture
 from classy.pictures.orientation import orientation
 from classy.pictures.plan import PictureLimits, Plan, check_size
 
+PLAIN_BYTES = 64_000  # of a thumbnail; pure noise of 160 × 160 px comes to about 20,000
 _CHUNKS = 10_000
 _ANIMATION, _ALPHA = 0x02, 0x10  # flags of VP8X
 _LOSSLESS_BYTES = 8_192  # of lossless data that are decoded in this process
@@ -81,6 +82,20 @@ def inspect_webp(picture: bytes, limits: PictureLimits) -> Plan:
         px_bytes=_PX_BYTES + (4 if alpha or lossless or frame else 0),
         frame=() if canvas == (width_px, height_px) else frame,
     )
+
+
+def plain_webp(data: bytes) -> bool:
+    """
+    Return whether this is a small WebP of one lossy frame and nothing else, as our thumbnails are.
+
+    The simple form has no room for metadata or a second frame, so what a stranger calls a thumbnail is none of that.
+
+    Source: RFC 9649, 2.5.
+    """
+    if not 30 <= len(data) <= PLAIN_BYTES or data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8 ":
+        return False
+    whole, frame = int.from_bytes(data[4:8], "little"), int.from_bytes(data[16:20], "little")
+    return whole == len(data) - 8 and frame + (frame & 1) == len(data) - 20
 
 
 def _chunks(data: bytes, at: int) -> Iterator[tuple[bytes, bytes]]:

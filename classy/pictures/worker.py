@@ -29,6 +29,7 @@ from dataclasses import asdict
 from classy.errors import PictureTooCostly, PictureTooLarge, UnreadablePicture
 from classy.models.manifest import InputSpec
 from classy.pictures.plan import PictureLimits
+from classy.pictures.webp import PLAIN_BYTES, plain_webp
 from graphpipe_fn.errors import GraphPipeError, InternalError, TimedOut, Unavailable
 
 _START = "import sys; sys.path[:0] = sys.argv[1:]; from classy.pictures.worker import main; main()"
@@ -41,17 +42,23 @@ _HEAD_BYTES = 8_000  # of the answer's first line; JSON takes up to 6 bytes per 
 
 
 def render_apart(
-    picture: bytes, spec: InputSpec, *, limits: PictureLimits, exact: bool = False, timeout_s: float | None = None
-) -> tuple[int, bytes]:
+    picture: bytes,
+    spec: InputSpec,
+    *,
+    limits: PictureLimits,
+    exact: bool = False,
+    thumbnail_px: int = 0,
+    timeout_s: float | None = None,
+) -> tuple[int, bytes, bytes]:
     """
     Decode one picture in a process of its own.
 
     Args:
-        picture, spec, limits, exact: As for classy.pictures.decode.render.
+        picture, spec, limits, exact, thumbnail_px: As for classy.pictures.decode.render.
         timeout_s: When the caller stops waiting, from now.
 
     Returns:
-        Channels, 1 or 3, and the spec's height × width × channels bytes.
+        Channels, 1 or 3, the spec's height × width × channels bytes, and the thumbnail.
 
     Raises:
         UnreadablePicture, PictureTooLarge, PictureTooCostly: as render does; the last also where the child used up
@@ -59,14 +66,14 @@ def render_apart(
         TimedOut: `timeout_s` passed.
         Unavailable: no process could be started.
     """
-    task = {"spec": asdict(spec), "limits": asdict(limits), "exact": exact}
+    task = {"spec": asdict(spec), "limits": asdict(limits), "exact": exact, "thumbnail_px": thumbnail_px}
     most_s = _WALL_SHARE * limits.budget_s(limits.px)
     wait_s = most_s if timeout_s is None else min(timeout_s, most_s)
-    head, pixels, status, late = _asked(json.dumps(task).encode() + b"\n" + picture, _answer_bytes(spec), wait_s)
+    head, body, status, late = _asked(json.dumps(task).encode() + b"\n" + picture, _answer_bytes(spec), wait_s)
     if late and wait_s < most_s:
         raise TimedOut("the deadline passed while the picture was decoded; allow more time or send a smaller picture")
     if head:
-        return _answer(head, pixels, spec)
+        return _answer(head, body, spec)
     if late or status in (-signal.SIGPROF, -signal.SIGXCPU):
         raise PictureTooCostly(
             f"decoding this picture took more than its CPU time ({limits.time_s:g} s, and more for a large one); "
@@ -109,8 +116,8 @@ def _asked(task: bytes, most_bytes: int, wait_s: float) -> tuple[bytes, bytes, i
             child.stdin.write(task)
             child.stdin.close()
         # It answers only when it has read everything, so writing first and reading then can't lock up.
-        head, _, pixels = child.stdout.read(most_bytes).partition(b"\n")
-        return head, pixels, child.wait(), late.is_set()
+        head, _, body = child.stdout.read(most_bytes).partition(b"\n")
+        return head, body, child.wait(), late.is_set()
     finally:
         timer.cancel()
         child.kill()
@@ -133,10 +140,10 @@ def _roots() -> list[str]:
 
 
 def _answer_bytes(spec: InputSpec) -> int:
-    return _HEAD_BYTES + spec.width_px * spec.height_px * 3
+    return _HEAD_BYTES + spec.width_px * spec.height_px * 3 + PLAIN_BYTES
 
 
-def _answer(head: bytes, pixels: bytes, spec: InputSpec) -> tuple[int, bytes]:
+def _answer(head: bytes, body: bytes, spec: InputSpec) -> tuple[int, bytes, bytes]:
     """Check what the child says as one checks a stranger: a decoder may have been taken over."""
     try:
         said = json.loads(head)
@@ -145,9 +152,11 @@ def _answer(head: bytes, pixels: bytes, spec: InputSpec) -> tuple[int, bytes]:
         channels = {"L": 1, "RGB": 3}[said["mode"]]
     except (ValueError, KeyError, TypeError) as exc:
         raise InternalError("the process that decodes pictures answered with something else") from exc
-    if len(pixels) != spec.width_px * spec.height_px * channels:
+    size = spec.width_px * spec.height_px * channels
+    pixels, thumbnail = body[:size], body[size:]
+    if len(pixels) != size or (thumbnail and not plain_webp(thumbnail)):
         raise InternalError("the process that decodes pictures answered with too few or too many pixels")
-    return channels, pixels
+    return channels, pixels, thumbnail
 
 
 def main() -> None:
@@ -167,17 +176,23 @@ def main() -> None:
         from PIL import AvifImagePlugin
 
         AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # threads would multiply memory, and their CPU time is ours too
+    if task["thumbnail_px"]:
+        from PIL import WebPImagePlugin  # noqa: F401 - loaded before memory is limited
     _confine(limits)
     try:
-        plan = inspect(picture, limits)
-        image = render(
-            plan, spec, limits=limits, exact=task["exact"], on_size=lambda px: _allow_cpu(limits.budget_s(px))
+        rendered = render(
+            inspect(picture, limits),
+            spec,
+            limits=limits,
+            exact=task["exact"],
+            thumbnail_px=task["thumbnail_px"],
+            on_size=lambda px: _allow_cpu(limits.budget_s(px)),
         )
-        answer: dict[str, object] = {"mode": image.mode}
-        pixels = image.tobytes()
+        answer: dict[str, object] = {"mode": rendered.image.mode}
+        body = rendered.image.tobytes() + rendered.thumbnail
     except GraphPipeError as exc:
-        answer, pixels = {"code": exc.code, "message": exc.message[:_MESSAGE_CHARS]}, b""
-    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + pixels)
+        answer, body = {"code": exc.code, "message": exc.message[:_MESSAGE_CHARS]}, b""
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)
 
 
 def _confine(limits: PictureLimits) -> None:
