@@ -1,10 +1,10 @@
 """
-DynamoDB's HTTP API as the record store needs it: signed requests over our own HTTP, patience, and errors in our words.
+DynamoDB's HTTP API as the record store needs it: signed requests over our own HTTP, patience, errors in our words.
 
 Not boto3: importing it and making its client for DynamoDB takes 0.36 to 0.44 s of CPU time (2 cores, Python 3.11),
 this 0.07 s, most of it for the HTTP that calls of other functions need anyway; and a function of 256 MB has a seventh
-of a core. boto3's chain still finds credentials that nobody told, and boto3 is the witness in the tests. Every request
-that is sent here may be sent again: writes are conditional.
+of a core. boto3's chain still finds credentials that nobody told, and boto3 is the witness in the tests. Every
+request that is sent here may be sent again: writes are conditional.
 
 Source: AWS, DynamoDB API reference; "Error handling with DynamoDB" (developer guide) for what is worth another try.
 """
@@ -29,7 +29,7 @@ from graphpipe_fn.transports.aws_sigv4 import Request, sign
 from graphpipe_fn.transports.http import HttpTransport
 from graphpipe_fn.transports.http1 import Response
 
-PATIENCE_S = 8.0  # of one call with all its tries; a table that grows with its load takes seconds to
+PATIENCE_S = 5.0  # of one call with all its tries; a table that grows with its load takes seconds to
 TRY_S = 4.0  # of one try: an answer takes milliseconds, and a lost one is asked for again
 PAUSE_S, PAUSE_MAX_S = 0.025, 1.0  # before the second try, at most, and twice that before each later one
 LIMIT_BYTES = 64 << 20  # of an answer; DynamoDB's own limit is 16 MB, before JSON
@@ -188,10 +188,12 @@ class DynamoApi:
         if error in _BUSY or response.status == 429:
             self._busy()
             return RecordsFailed(
-                f"{where} has more to do than it may ({error}); try later", retry_after_s=PAUSE_MAX_S
+                f"the {table} has more to do than it may ({error}); try later", retry_after_s=PAUSE_MAX_S
             )
         if response.status >= 500:
-            return RecordsFailed(f"{where} does not work just now ({error}); try later", retry_after_s=PAUSE_MAX_S)
+            return RecordsFailed(
+                f"the {table} does not work just now ({error}); try later", retry_after_s=PAUSE_MAX_S
+            )
         if error == "ResourceNotFoundException":
             return RecordsFailed(
                 f"there is no {where[4:]}; deploy serverless.yml, which makes it, or call "
@@ -203,7 +205,7 @@ class DynamoApi:
             )
         if "AccessDenied" in error or response.status == 403:
             return RecordsFailed(
-                f"AWS does not let us use {where}; allow our role dynamodb:{operation} on it and on its indexes"
+                f"AWS does not let us use the {table}; allow our role dynamodb:{operation} on it and on its indexes"
             )
         if "Item size" in text:
             return RecordsFailed(
@@ -211,6 +213,6 @@ class DynamoApi:
             )
         if "specified index" in text:
             return RecordsFailed(
-                f"{where} lacks an index of this Classy's; deploy its serverless.yml, or make a new table"
+                f"the {table} lacks an index of this Classy's; deploy its serverless.yml, or make a new table"
             )
-        return RecordsFailed(f"{where} refuses {operation} ({error}); the log has the detail")
+        return RecordsFailed(f"the {table} refuses {operation} ({error}); the log has the detail")

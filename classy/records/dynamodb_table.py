@@ -1,5 +1,5 @@
 """
-The table that records have in DynamoDB: its definition, as CloudFormation and CreateTable both take it, and its making.
+The table that records have in DynamoDB: its definition, as CloudFormation and CreateTable take it, and its making.
 
     pk, sk                      the table's own key: a record's identity and "record", or one of the notes below
     by_time     part, at        what a part holds, by time; a part is month/spread/NAME@VERSION/where from

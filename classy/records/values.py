@@ -219,6 +219,11 @@ def object_identity(bucket: str, key: str, version: str, model_ref: str) -> str:
     return _digest("object", bucket, key, version, model_ref)
 
 
+def picture_of_bytes(picture_sha256: str) -> str:
+    """Return the `picture` that all pictures of the same bytes share, unless they are a bucket's objects."""
+    return _digest("picture", picture_sha256)
+
+
 def _digest(*parts: str) -> str:
     # As JSON, so that ("a", "b/c") and ("a/b", "c") differ; its escapes take any text, half a surrogate pair too.
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()
