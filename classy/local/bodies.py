@@ -15,11 +15,11 @@ from classy.local.fn_errors import FnError
 
 SPOOL_BYTES = 1 << 20  # of a body kept in memory; the rest lies on disk
 CHUNK_BYTES = 256 << 10
-LIMIT_BYTES = 1 << 30  # of a body; Fn's own server has none, a disk does
+LIMIT_BYTES = 1 << 30  # of an answer; Fn's own server has none, a disk does
 
 
 async def spool(
-    content: aiohttp.StreamReader, folder: Path, too_large: Callable[[], FnError]
+    content: aiohttp.StreamReader, folder: Path, too_large: Callable[[], FnError], *, limit_bytes: int = LIMIT_BYTES
 ) -> tuple[IO[bytes], int]:
     """
     Read a whole body into a file that lies in memory while it is small.
@@ -27,7 +27,7 @@ async def spool(
     Args:
         content: The body as it comes.
         folder: For what is too big for memory; the file has no name there.
-        too_large: What is raised for a body over 1 GiB.
+        too_large: What is raised for a body over the limit.
 
     Returns:
         The file at its beginning, and its length in bytes.
@@ -37,7 +37,7 @@ async def spool(
     try:
         async for chunk in content.iter_chunked(CHUNK_BYTES):
             length += len(chunk)
-            if length > LIMIT_BYTES:
+            if length > limit_bytes:
                 raise too_large()
             file.write(chunk)
         file.seek(0)

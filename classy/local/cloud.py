@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from classy.local.functions import AppSpec, FunctionSpec, UnusableFolder, read_app, read_function
@@ -24,10 +25,11 @@ from classy.s3 import Storage
 from classy.settings import OTHERS, Settings
 
 INBOX, RESULTS, MODELS, PHOTOS = "classy-inbox", "classy-results", "classy-models", "classy-photos"
-BUCKETS = (INBOX, RESULTS, MODELS, PHOTOS)
+PICTURES = "classy-pictures"
+BUCKETS = (INBOX, RESULTS, MODELS, PHOTOS, PICTURES)
 MODEL_STORE = f"s3://{MODELS}"
 RECORDS = "records.db"  # in the state folder
-STAGES = ("downloader", "preprocessor", "vgg")
+FRONT, STAGES = "classy-func", ("downloader", "preprocessor", "vgg")
 
 
 def start(state_dir: Path, environ: Mapping[str, str], *, detach: bool = False, port: int = 0) -> int:
@@ -55,7 +57,9 @@ def start(state_dir: Path, environ: Mapping[str, str], *, detach: bool = False, 
         functions = configured(
             cloud, app, root / "functions", state_dir=state_dir, theirs={"CLASSY_MODEL": manifest.name, **theirs}
         )
-        return run(cloud, app, functions, prepare=lambda: publish_folder(cloud, model_folder(state_dir)))
+        front = next(spec for spec in functions if spec.name == FRONT)
+        prepare = partial(publish_folder, cloud, model_folder(state_dir))
+        return run(cloud, app, functions, prepare, page=front.config)
 
 
 def settings_of(environ: Mapping[str, str]) -> dict[str, str]:
@@ -110,9 +114,10 @@ def configured(
             "CLASSY_BUCKETS": f"{INBOX} {PHOTOS}",
         },
         "preprocessor": {"CLASSY_NEXT": urls["vgg"]},
-        "classy-func": {
+        FRONT: {
             "CLASSY_TOPOLOGY": "caller-led",
             "CLASSY_RESULTS": f"s3://{RESULTS}",
+            "CLASSY_PICTURES": f"s3://{PICTURES}",
             "CLASSY_RECORDS": f"sqlite:///{(state_dir / RECORDS).absolute()}",
             **{f"CLASSY_{stage.upper()}": url for stage, url in urls.items()},
         },

@@ -9,6 +9,7 @@ does a slow reader and a process that dies half-way is an error, not a cut answe
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
@@ -36,7 +37,12 @@ OUR_REQUEST_HEADERS = HOP_HEADERS | {"host", "content-length", "expect", "fn-cal
 OUR_RESPONSE_HEADERS = HOP_HEADERS | {"content-length", "date", "server", "fn-call-id"}
 # The statuses that an FDK may answer with; after 502 and 504 its process is fit for more calls.
 ANSWERED = {200: fn_errors.function_failed, 502: fn_errors.function_failed, 504: fn_errors.timed_out}
+# The FDK holds a body twice when it has arrived, beside what Python and the function need. What is longer than a third
+# of a function's memory would get the process killed, after all of it was sent; Fn's server has FN_MAX_REQUEST_SIZE.
+BODY_SHARE = 3
 ATTEMPTS = 5  # of processes that turn out to be dead before they got a byte
+
+logger = logging.getLogger(__name__)
 
 PoolOf = Callable[[str], Pool]
 
@@ -76,7 +82,7 @@ class Gateway:
         call_id = request[CALL_ID] = make_call_id()
         headers = _passed(request.headers.items(), OUR_REQUEST_HEADERS | _named_by_connection(request))
         if request.headers.get("Fn-Invoke-Type", "").lower() == "detached":
-            body, _ = await spool(request.content, self._spool_dir, fn_errors.request_too_large)
+            body = await self._body(request, self._pool(fn_id), call_id)
             task = asyncio.ensure_future(self._detach(fn_id, headers, body, call_id))
             self._detached.add(task)
             task.add_done_callback(self._detached.discard)
@@ -100,9 +106,23 @@ class Gateway:
 
     async def _call(self, request: web.Request, fn_id: str, headers: Headers, call_id: str) -> FunctionReply:
         pool = self._pool(fn_id)
-        body, _ = await spool(request.content, self._spool_dir, fn_errors.request_too_large)
-        with body:
+        with await self._body(request, pool, call_id) as body:
             return await _answered(pool, headers, body, call_id)
+
+    async def _body(self, request: web.Request, pool: Pool, call_id: str) -> IO[bytes]:
+        limit_bytes = (pool.launch.memory_mb << 20) // BODY_SHARE
+
+        def too_large() -> FnError:
+            logger.warning(
+                "%s: a body over %d bytes, a third of the function's %d MB, is refused (call %s)",
+                *(pool.launch.name, limit_bytes, pool.launch.memory_mb, call_id),
+            )
+            return fn_errors.request_too_large()
+
+        if (request.content_length or 0) > limit_bytes:
+            raise too_large()  # before it is sent
+        body, _ = await spool(request.content, self._spool_dir, too_large, limit_bytes=limit_bytes)
+        return body
 
     async def _detach(self, fn_id: str, headers: Headers, body: IO[bytes], call_id: str) -> None:
         with body:

@@ -18,6 +18,7 @@ from pathlib import Path
 from classy.local.agent import Agent, AgentSettings
 from classy.local.functions import AppSpec, FunctionSpec
 from classy.local.ids import invoke_url
+from classy.local.page import LocalPage
 from classy.local.pool import QUEUE_S
 from classy.local.ports import free_port, listen
 from classy.local.reaper import Reaper, started_at
@@ -28,9 +29,10 @@ from graphpipe_fn.errors import GraphPipeError
 
 AGENT_PORT = 18080
 STORAGE_PORT = 18090
+PAGE_PORT = 18100
 WATCH_S = 0.5
 INVOKE_MARGIN_S = 10.0
-RESTARTS = 3  # of a storage that ends by itself, in one run
+RESTARTS = 3  # of parts that end by themselves, in one run
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class CloudSettings:
 
     Args:
         state_dir: Keeps objects, logs and the state file.
-        agent_port, storage_port: 0 for the usual one, or a free one where that is taken; any other is kept.
+        agent_port, storage_port, page_port: 0 for the usual one, or a free one where that is taken; another is
+            kept.
         buckets, inbox: The storage's; new objects of the inbox are announced.
         uploads_to: The function that gets the announcements; "" for none.
         processes: Of one function at a time.
@@ -52,6 +55,7 @@ class CloudSettings:
     state_dir: Path
     agent_port: int = 0
     storage_port: int = 0
+    page_port: int = 0
     buckets: Sequence[str] = ("models", "inbox", "results")
     inbox: str = "inbox"
     uploads_to: str = "classy-func"
@@ -102,9 +106,17 @@ class LocalCloud:
                 self._reaper,
                 port=free_port(settings.storage_port or STORAGE_PORT, fixed=bool(settings.storage_port)),
             )
-            usual = ((settings.agent_port or AGENT_PORT, self.agent.port, "functions"),
-                     (settings.storage_port or STORAGE_PORT, self.storage.port, "storage"))  # fmt: skip
-            notes += [f"port {want} is taken, so the {what} have {got}" for want, got, what in usual if want != got]
+            self.page = LocalPage(
+                settings.state_dir,
+                settings.log_dir / "page.log",
+                self._reaper,
+                port=free_port(settings.page_port or PAGE_PORT, fixed=bool(settings.page_port)),
+            )
+            self._has_page = False
+            usual = ((settings.agent_port or AGENT_PORT, self.agent.port, "functions have"),
+                     (settings.storage_port or STORAGE_PORT, self.storage.port, "storage has"),
+                     (settings.page_port or PAGE_PORT, self.page.port, "page has"))  # fmt: skip
+            notes += [f"port {want} is taken, so the {what} {got}" for want, got, what in usual if want != got]
             self._state = CloudState(
                 pid=os.getpid(),
                 started=started_at(os.getpid()),
@@ -128,13 +140,18 @@ class LocalCloud:
         return invoke_url(self.agent.url, app, function)
 
     def start(
-        self, app: AppSpec, functions: Sequence[FunctionSpec], prepare: Callable[[], object] = lambda: None
+        self,
+        app: AppSpec,
+        functions: Sequence[FunctionSpec],
+        prepare: Callable[[], object] = lambda: None,
+        page: Mapping[str, str] | None = None,
     ) -> CloudState:
         """
         Start everything from the main thread; return when it answers.
 
         Args:
             prepare: Called once the storage answers and before any function can be called: fills the buckets.
+            page: The settings of the page and the HTTP API; None for neither.
 
         Raises:
             GraphPipeError: a part does not start; call stop().
@@ -143,6 +160,9 @@ class LocalCloud:
         receiver = next((spec for spec in functions if spec.name == self.settings.uploads_to), None)
         wait_s = QUEUE_S + (receiver.timeout_s if receiver else 0)  # for a process, then for its answer
         self.storage.settings = replace(self.storage.settings, visibility_s=round(2 * wait_s))
+        if page is not None:
+            self.page.start(page)  # its imports run meanwhile; it asks for nothing before the first request
+            self._has_page = True
         self.storage.start()
         prepare()
         self.agent.start()
@@ -151,8 +171,14 @@ class LocalCloud:
             queue_url = self.storage.queue_url(self.storage.settings.queue)
             self.uploads = Uploads(self.storage.sqs(), queue_url, invoke)
             self.uploads.start()
+        if self._has_page:
+            self.page.ready()
         self._state = replace(
-            self._state, ready=True, app=app.name, functions=tuple(sorted(spec.name for spec in functions))
+            self._state,
+            ready=True,
+            app=app.name,
+            functions=tuple(sorted(spec.name for spec in functions)),
+            page_url=self.page.url if self._has_page else "",
         )
         write_state(self.settings.state_dir, self._state)
         logger.info("ready: functions %s, storage %s", self.agent.url, self.storage.endpoint)
@@ -169,7 +195,9 @@ class LocalCloud:
             if not self.agent.alive:
                 logger.critical("the agent ended by itself")
                 return 1
-            if not self.storage.alive and not self._restarted_storage():
+            if not self.storage.alive and not self._restarted("storage", self.storage):
+                return 1
+            if self._has_page and not self.page.alive and not self._restarted("page", self.page):
                 return 1
         return 0
 
@@ -180,6 +208,7 @@ class LocalCloud:
         self._stopped = True
         if self.uploads:
             self.uploads.stop()
+        self.page.stop()
         self.agent.stop()
         self.storage.stop()
         self._reaper.stop()
@@ -187,16 +216,16 @@ class LocalCloud:
         self._lock.release()
         logger.info("stopped")
 
-    def _restarted_storage(self) -> bool:
+    def _restarted(self, what: str, part: LocalStorage | LocalPage) -> bool:
         self._restarts += 1
-        logger.error("the storage ended by itself; %s may say why", self.storage.settings.log_file)
+        logger.error("the %s ended by itself; %s may say why", what, part.log_file)
         if self._restarts > RESTARTS:
-            logger.critical("the storage ended %d times", self._restarts)
+            logger.critical("parts ended %d times", self._restarts)
             return False
-        self.storage.stop()
+        part.stop()
         try:
-            self.storage.start()
+            part.start()
         except GraphPipeError as exc:
-            logger.critical("the storage does not start again: %s", exc)
+            logger.critical("the %s does not start again: %s", what, exc)
             return False
         return True

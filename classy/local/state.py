@@ -39,7 +39,7 @@ class CloudState:
         pid, started: The process, and when it started: a pid alone may be another process's by now.
         run_dir: Sockets and temporary files.
         ready: Whether everything answers.
-        agent_url, storage_url: Where.
+        agent_url, storage_url, page_url: Where; "" for no page.
         app, functions: What can be invoked.
         log_dir: Where to look when something went wrong.
         notes: What the user should know about this start.
@@ -52,6 +52,7 @@ class CloudState:
     ready: bool = False
     agent_url: str = ""
     storage_url: str = ""
+    page_url: str = ""
     app: str = ""
     functions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -87,6 +87,11 @@ class LocalStorage:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def log_file(self) -> Path:
+        """Return where the emulator's own log is."""
+        return self.settings.log_file
+
+    @property
     def pid(self) -> int:
         """Return the emulator's process id, 0 when it does not run."""
         return self._process.pid if self._process else 0

@@ -38,18 +38,19 @@ def run(
     app: AppSpec,
     functions: Sequence[FunctionSpec],
     prepare: Callable[[], object] = lambda: None,
+    page: Mapping[str, str] | None = None,
 ) -> int:
     """
     Run a cloud in the foreground until SIGINT or SIGTERM; call it in the main thread.
 
     Args:
-        prepare: See LocalCloud.start().
+        prepare, page: See LocalCloud.start().
 
     Returns:
         The exit status: 0 when it was told to stop.
     """
     with _logging_to(cloud.settings.log_dir / "cloud.log"), cloud, _told_to_stop() as stop:
-        state = cloud.start(app, functions, prepare)
+        state = cloud.start(app, functions, prepare, page)
         print(described(state), flush=True)
         status = cloud.watch(stop)
         print("classy: stopping" if status == 0 else f"classy: a part ended; see {state.log_dir}", flush=True)
@@ -141,6 +142,7 @@ def described(state: CloudState) -> str:
         f"  storage    {state.storage_url}   (keys: {KEY} {KEY})",
         f"  logs       {state.log_dir}",
         "  This is for one machine; at scale run the same functions on Fn, Oracle Functions or AWS Lambda.",
+        *([f"page: {state.page_url}"] if state.page_url else []),
     ]
     return "\n".join(lines)
 
