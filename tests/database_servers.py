@@ -238,7 +238,7 @@ class MariaDb(DatabaseServer):
         import pymysql
 
         with (
-            pymysql.connect(host="127.0.0.1", port=port, user="admin", password=PASSWORD) as connection,
+            pymysql.connect(host="127.0.0.1", port=port, user="admin", password=PASSWORD.encode()) as connection,
             connection.cursor() as cursor,
         ):
             cursor.execute(statement)

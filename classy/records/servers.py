@@ -159,6 +159,8 @@ def _connecting(url: sa.URL) -> Mapping[str, Any]:
         told: dict[str, Any] = {
             "charset": "utf8mb4", "connect_timeout": CONNECT_S, "read_timeout": ANSWER_S, "write_timeout": ANSWER_S
         }  # fmt: skip
+        if url.password:
+            told["password"] = url.password.encode()  # as a text PyMySQL would send it in Latin-1
     else:
         told = {"connect_timeout": CONNECT_S, "tcp_user_timeout": ANSWER_S * 1_000, "application_name": "classy"}
     return {name: value for name, value in told.items() if name not in url.query}
