@@ -6,11 +6,11 @@ index that it is in, all of which are shorter than 1 KB: by time, by picture, by
 value), by place (where that is kept), by bytes (of a bucket's objects). So a picture by URL costs 6 write units, a
 bucket's with its place 8. A refusal is in no index of classes. Besides, each process looks once (half a read unit) at
 each note that its records need, and whoever misses one writes it: one unit per month and model, class or new square.
-A page costs about one read unit per record on it, half of one per kilobyte of index that it walks, and a few requests.
+A page costs half a read unit for each 4 KB of index that it walks, one for each record on it, and a few requests.
 
 What may be late. get(), has() and put() are strongly consistent: they ask the table itself. Everything else finds
-records by an index, which DynamoDB brings up to date a moment after the write, usually within a second, and then reads
-them from the table; so a record may come a moment late, but never twice, never stale, and never one that is deleted.
+records by an index, which DynamoDB brings up to date a moment after the write, usually within a second, and then
+reads them from the table; so a record may come a moment late, but never twice, stale, or after it was deleted.
 
 What limits it. One model's pictures from one source go to one part of the index by time per month, which takes 1,000
 records a second; where DynamoDB says that this is too much, the process spreads them over more parts. The likeliest
@@ -20,6 +20,7 @@ class is not spread: more than 1,000 records of one class a second wait for each
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -77,6 +78,7 @@ class DynamoRecords:
         """Keep a record, unless its identity has one: a result is never replaced, a refusal gives way to one."""
         part = Part.of(record, int(record.identity[:4], 16) % self._spread)
         item = items.encoded(record, part)
+        item["written_by"] = {"S": os.urandom(8).hex()}  # this very call, whatever it is repeated for
         self._note_places(str(part), item.get("cell", {}).get("S", ""))
         self._note_names(items.class_key_of(record), items.names_of(record))
         absent = "attribute_not_exists(pk)"
@@ -88,8 +90,8 @@ class DynamoRecords:
         try:
             self._call("PutItem", request)
         except ConditionFailed as failed:
-            # Ours, where the answer to the first try was lost on the way.
-            return failed.item.get("record") == item["record"]
+            # Ours after all, where the answer to an earlier try was lost on the way.
+            return failed.item.get("written_by") == item["written_by"]
         return True
 
     def get(self, identity: str) -> Classification | None:
@@ -279,14 +281,16 @@ class DynamoRecords:
         if walk.since > walk.until:
             return
         (pk, sk), limit, start = walk.attributes, first, None
-        condition, values = f"{pk} = :key", {":key": walk.key}
+        condition, names, values = "#pk = :key", {"#pk": pk}, {":key": walk.key}
         if sk:
-            condition += f" AND {sk} BETWEEN :since AND :until"
+            names["#sk"] = sk
+            condition += " AND #sk BETWEEN :since AND :until"
             values |= {":since": walk.since, ":until": walk.until}
         while True:
             request: dict[str, Any] = {
                 **({"IndexName": walk.index} if walk.index else {}),
                 "KeyConditionExpression": condition,
+                "ExpressionAttributeNames": names,
                 "ExpressionAttributeValues": {name: {"S": value} for name, value in values.items()},
                 "ScanIndexForward": walk.forward,
                 **({"Limit": limit} if limit < PAGE_MAX else {}),

@@ -184,19 +184,15 @@ class DynamoApi:
             raise InUse
         # AWS's text names accounts and roles; a caller's caller may read our message, but not that.
         _log.warning("dynamodb %s %s: %d %s: %.2000r", self.table, operation, response.status, error, text)
-        where = f"the DynamoDB table {self.table!r} in {self._found[0].region if self._found else 'AWS'}"
+        table = f"DynamoDB table {self.table!r} in {self._found[0].region if self._found else 'AWS'}"
         if error in _BUSY or response.status == 429:
             self._busy()
-            return RecordsFailed(
-                f"the {table} has more to do than it may ({error}); try later", retry_after_s=PAUSE_MAX_S
-            )
+            return RecordsFailed(f"the {table} has too much to do ({error}); try later", retry_after_s=PAUSE_MAX_S)
         if response.status >= 500:
-            return RecordsFailed(
-                f"the {table} does not work just now ({error}); try later", retry_after_s=PAUSE_MAX_S
-            )
+            return RecordsFailed(f"the {table} does not work ({error}); try later", retry_after_s=PAUSE_MAX_S)
         if error == "ResourceNotFoundException":
             return RecordsFailed(
-                f"there is no {where[4:]}; deploy serverless.yml, which makes it, or call "
+                f"there is no {table}; deploy serverless.yml, which makes it, or call "
                 "classy.records.dynamodb_table.create_table, or correct CLASSY_RECORDS and the region"
             )
         if error in _STRANGER:

@@ -1,8 +1,8 @@
 """
 Records as DynamoDB's items, and what a query wants of them; see dynamodb_table for what the attributes are for.
 
-A record is one text of JSON, so that numbers of any size come back as they were: DynamoDB's own have 38 digits and end
-at 1e-130.
+A record is one text of JSON, so that numbers of any size come back as they were: DynamoDB's own have 38 digits and
+end at 1e-130.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -185,7 +186,7 @@ def wanted(query: Query, class_keys: Collection[str] | None) -> Callable[[Facts]
 
 def part_wanted(query: Query) -> Callable[[Part], bool]:
     """Return what tells whether a part may hold what a query wants."""
-    kind, bucket, uri = source_of(query.source)
+    kind, bucket, _ = source_of(query.source)
 
     def wants(part: Part) -> bool:
         name, _, _ = part.model.partition("@")
@@ -221,10 +222,8 @@ def times(query: Query) -> tuple[str, str]:
 
 def moment(time: datetime) -> str:
     """Return a time in UTC, so that texts are in the order of times."""
-    try:
+    with suppress(OverflowError):  # within a day of the calendar's ends
         time = time.astimezone(UTC)
-    except OverflowError:  # within a day of the calendar's ends
-        pass
     return time.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
