@@ -72,10 +72,19 @@ def _mariadb(_: Path) -> Iterator[StoreServer]:
         yield server
 
 
+@contextmanager
+def _dynamodb(_: Path) -> Iterator[StoreServer]:
+    from dynamodb_tables import started
+
+    with started() as server:
+        yield server
+
+
 STORES: dict[str, Callable[[Path], AbstractContextManager[StoreServer]]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
     "mariadb": _mariadb,
+    "dynamodb": _dynamodb,
 }
 SQL = ("sqlite", "postgresql", "mariadb")
 SERVERS = ("postgresql", "mariadb")
