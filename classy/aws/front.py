@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -46,6 +47,8 @@ TAKES = (
     '{"imagelink": "https://…"}, {"name": …}, {"image": BASE64}, {"images": […]}, '
     '{"warmup": true} and {"num_of_cycles": 10}'
 )
+
+GATEWAY_S = 28.5  # API Gateway waits for 29 s (REST) or 30 s (HTTP) and then answers something of its own
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +105,7 @@ class Front:
     def _http(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         request = http_request(event)
         assert request is not None  # kind_of() found one
-        call = replace(call_at(context, request.headers), method=request.method, query=request.query)
+        call = replace(_hurried(event, call_at(context, request.headers)), method=request.method, query=request.query)
         with_body = request.method != "HEAD"
         try:
             if request.spoilt:
@@ -160,6 +163,15 @@ class Front:
         from classy.web.app import create_app
 
         return create_app(self._classy, self._settings)
+
+
+def _hurried(event: Mapping[str, Any], call: Call) -> Call:
+    """Return the call with API Gateway's deadline where that is the earlier one; a function's own URL has none."""
+    context = event.get("requestContext") or {}
+    if "apiId" not in context or ".lambda-url." in str(context.get("domainName", "")):
+        return call
+    ends_s = time.monotonic() + GATEWAY_S
+    return replace(call, deadline_s=ends_s if call.deadline_s is None else min(ends_s, call.deadline_s))
 
 
 def _asks(request: HttpRequest) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from classy.aws.benchmark import cycles_of, measured, process_age_ms
 from classy.aws.kinds import kind_of
@@ -19,6 +19,9 @@ from graphpipe_fn.messages import InferRequest
 from graphpipe_fn.model import Model
 from graphpipe_fn.server import answerer
 
+if TYPE_CHECKING:
+    from graphpipe_fn.handover import Handover
+
 Handler = Callable[[Any, Any], dict[str, Any]]
 
 
@@ -28,6 +31,7 @@ def stage_handler(
     name: str,
     prepare: Callable[[], object] = lambda: None,
     sample: Callable[[], InferRequest] | None = None,
+    handover: Handover | None = None,
 ) -> Handler:
     """
     Return what Lambda calls.
@@ -37,10 +41,11 @@ def stage_handler(
         name: The stage's, for answers and the log.
         prepare: Waits for what the first request would wait for; a warm-up does.
         sample: Makes a request that the benchmark event repeats; without it there is none.
+        handover: Where messages over Lambda's limits wait.
     """
     started_s = time.perf_counter()
     init_ms = process_age_ms()
-    serve = http_handler(answerer(model, name=name), metadata=model.metadata)
+    serve = http_handler(answerer(model, name=name), metadata=model.metadata, handover=handover)
     calls = 0
 
     def handle(event: Any, context: Any) -> dict[str, Any]:

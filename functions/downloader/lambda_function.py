@@ -3,8 +3,10 @@
 import os
 
 from classy.aws.stage import stage_handler
-from classy.pipeline import downloader, served
+from classy.peers import handover, served
+from classy.pipeline import downloader
 from classy.settings import Settings
 
 settings = Settings.from_env(os.environ)
-handler = stage_handler(served(downloader(settings), settings), name="downloader")
+model = served(downloader(settings), settings, name="downloader")
+handler = stage_handler(model, name="downloader", handover=handover(settings))

@@ -3,8 +3,10 @@
 import os
 
 from classy.aws.stage import stage_handler
-from classy.pipeline import preprocessor, served
+from classy.peers import handover, served
+from classy.pipeline import preprocessor
 from classy.settings import Settings
 
 settings = Settings.from_env(os.environ)
-handler = stage_handler(served(preprocessor(settings), settings), name="preprocessor")
+model = served(preprocessor(settings), settings, name="preprocessor")
+handler = stage_handler(model, name="preprocessor", handover=handover(settings))

@@ -4,10 +4,17 @@ import os
 
 from classy.aws.snapshots import keep_in_snapshot
 from classy.aws.stage import noise, stage_handler
-from classy.pipeline import served, vgg
+from classy.peers import handover, served
+from classy.pipeline import vgg
 from classy.settings import Settings
 
 settings = Settings.from_env(os.environ)
 model = vgg(settings)
-handler = stage_handler(served(model, settings), name="vgg", prepare=model.metadata, sample=lambda: noise(model))
+handler = stage_handler(
+    served(model, settings, name="vgg"),
+    name="vgg",
+    prepare=model.metadata,
+    sample=lambda: noise(model),
+    handover=handover(settings),
+)
 keep_in_snapshot(os.environ, prepare=model.metadata, renew=lambda: None)
