@@ -88,8 +88,14 @@ class Running:
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
     def pids(self, function: str) -> list[int]:
-        """Return the live processes of a function."""
-        return [pid for pid in children() if working_dir(pid) == FUNCTIONS / function]
+        """Return the live processes of a function of this agent; another test's may run beside it."""
+        return [pid for pid in children() if working_dir(pid) == FUNCTIONS / function and self._is_ours(pid)]
+
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            return str(self.run_dir).encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return False
 
 
 def specs(*names: str, **changes: Any) -> list[FunctionSpec]:

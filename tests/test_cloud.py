@@ -105,6 +105,26 @@ def test_64_pictures_of_17_mb_stay_within_every_functions_memory(cloud: Cloud) -
     assert "over its limit" not in logs
 
 
+@pytest.mark.parametrize(
+    ("size", "status", "outcome"),
+    [
+        pytest.param(20_000_000, 200, None, id="20 MB, as large as a picture may be"),
+        pytest.param(21_000_000, 200, 41311, id="21 MB, refused by the preprocessor"),
+        pytest.param(85_000_000, 200, 41311, id="85 MB, the most that reaches the front"),
+        pytest.param(120_000_000, 413, "Request content too large", id="120 MB, refused by the agent"),
+        pytest.param(300_000_000, 413, "Request content too large", id="300 MB, refused by the agent"),
+    ],
+)
+def test_a_body_of_any_size_has_a_clear_outcome(cloud: Cloud, size: int, status: int, outcome: object) -> None:
+    """It is classified, or refused in words; no process is killed over its memory."""
+    found, answer = post(cloud.url("classy-func"), large_picture(size), "image/bmp")
+    error = answer.get("error", {}).get("code")
+    assert (found, answer.get("message", error)) == (status, outcome)
+    assert ("class_index" in answer) == (outcome is None)
+    logs = "".join(path.read_text() for path in cloud.log_dir.glob("classy-fn.*.log"))
+    assert "over its limit" not in logs
+
+
 TOPOLOGIES = ["in-process", "caller-led", "server-led", "hybrid"]
 CASES: list[Any] = [
     pytest.param(["coffee.png"], id="one"),

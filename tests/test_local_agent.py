@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
+import json
 import os
 import random
 import socket
@@ -209,6 +212,33 @@ def test_a_body_of_120_mb_arrives_whole(agent: Running) -> None:
     body = random.Random(1).randbytes(120_000_000)
     expected = f"{len(body)} {hashlib.sha256(body).hexdigest()}"
     assert expected == agent.invoke("big", body).body.decode()
+    assert [path for path in agent.run_dir.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize("length", ["with its length", "chunked"])
+@pytest.mark.parametrize("function", ["echo", "fails"])
+def test_a_body_that_no_process_can_hold_is_refused_before_it_costs_one(
+    agent: Running, function: str, length: str
+) -> None:
+    """A body of 300 MB for a function of 128 MB is a 413, and neither process nor disk is touched."""
+    before = agent.invoke("fails", b"pid").body
+    pieces = [b"x" * 1_000_000] * 300
+    connection = http.client.HTTPConnection("127.0.0.1", agent.agent.port, timeout=60)
+    headers = {"Content-Length": "300000000"} if length != "chunked" else {"Transfer-Encoding": "chunked"}
+    try:
+        with contextlib.suppress(ConnectionError):  # it hangs up once it has said so
+            connection.request(
+                "POST",
+                f"/invoke/{make_id(APP, function)}",
+                iter(pieces),
+                headers,
+                encode_chunked=length == "chunked",
+            )
+        answer = connection.getresponse()
+        assert (answer.status, json.loads(answer.read())) == (413, {"message": "Request content too large"})
+    finally:
+        connection.close()
+    assert before == agent.invoke("fails", b"pid").body
     assert [path for path in agent.run_dir.iterdir() if path.is_file()] == []
 
 

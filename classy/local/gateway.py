@@ -37,8 +37,8 @@ OUR_REQUEST_HEADERS = HOP_HEADERS | {"host", "content-length", "expect", "fn-cal
 OUR_RESPONSE_HEADERS = HOP_HEADERS | {"content-length", "date", "server", "fn-call-id"}
 # The statuses that an FDK may answer with; after 502 and 504 its process is fit for more calls.
 ANSWERED = {200: fn_errors.function_failed, 502: fn_errors.function_failed, 504: fn_errors.timed_out}
-# The FDK holds a body twice when it has arrived, beside what Python and the function need. What is longer than a third
-# of a function's memory would get the process killed, after all of it was sent; Fn's server has FN_MAX_REQUEST_SIZE.
+# The FDK holds a body twice when it has arrived, beside what Python and the function need: what is longer than a
+# third of a function's memory would get the process killed, after all of it was sent. Fn has FN_MAX_REQUEST_SIZE.
 BODY_SHARE = 3
 ATTEMPTS = 5  # of processes that turn out to be dead before they got a byte
 
