@@ -23,12 +23,12 @@ from classy.errors import ForeignHost, ForeignPage, KeyNeeded, TooManyRequests, 
 from classy.settings import Settings
 from classy.web.operations import Operation
 from classy.web.rate import RateLimit, client_of
+from graphpipe_fn.adapters.wsgi_ask import CALL
 from graphpipe_fn.errors import TooLarge
 from graphpipe_fn.headers import call_of
 from graphpipe_fn.messages import Call
 from graphpipe_fn.server_timing import format_server_timing
 
-CALL = "classy.call"  # in the WSGI environment: the platform's own call, where it has one
 DEADLINE_S = 60.0  # of a request that brings none; the page gives up sooner
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 PREFLIGHT_AGE_S = 600

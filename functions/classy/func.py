@@ -1,9 +1,12 @@
-"""Classy, the front: JSON or a picture in, labels out; uploads' events in, results written."""
+"""Classy, the front: JSON or a picture in, labels out; uploads' events in, results written; the HTTP API."""
 
 import os
 
 from classy.front import Classy
 from classy.settings import Settings
+from classy.web.trigger import Triggered
 from graphpipe_fn.adapters.fn import handler as fn_handler
 
-handler = fn_handler(Classy(Settings.from_env(os.environ)).answer)
+settings = Settings.from_env(os.environ)
+classy = Classy(settings)
+handler = fn_handler(classy.answer, triggered=Triggered(classy, settings))

@@ -13,12 +13,13 @@ import asyncio
 import io
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from graphpipe_fn.adapters.endpoints import Endpoints
+from graphpipe_fn.adapters.wsgi_ask import GatewayRequest
 from graphpipe_fn.errors import TimedOut, TooLarge
 from graphpipe_fn.headers import STATUS_HEADER, call_of, parse_deadline, reply_headers
 from graphpipe_fn.messages import Call, Metadata
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fdk.context import InvokeContext
     from fdk.response import Response
 
+HEADER_PREFIX = "fn-http-h-"  # of what a trigger's caller sent
 BODY_MAX = 128 << 20  # Oracle Functions refuse 6 MB themselves; the announcement's example request is 77 MB
 
 
@@ -36,6 +38,7 @@ def handler(
     answer: Answer,
     *,
     metadata: Callable[[], Metadata] | None = None,
+    triggered: Callable[[GatewayRequest, Call], Reply] | None = None,
     limit_bytes: int = BODY_MAX,
     log_level: int | None = logging.INFO,
 ) -> Callable[..., Awaitable[Response]]:
@@ -46,6 +49,7 @@ def handler(
         answer: `server.answerer(model)`, or anything of that type. Without `metadata` it gets the requests that
             come through an HTTP trigger with every method, named in the call.
         metadata: The model's, for GETs through an HTTP trigger (a trigger is one path, so that path is "/").
+        triggered: Gets what comes through an HTTP trigger instead, with its path and headers.
         limit_bytes: The largest body that is read.
         log_level: Given to the root logger, which the FDK sets to DEBUG: then each library's debug lines would go
             to the function's log. None leaves it alone.
@@ -61,6 +65,9 @@ def handler(
         if len(body) > limit_bytes:
             why = TooLarge(f"the body has {len(body):,} bytes; the limit is {limit_bytes:,}; send a smaller batch")
             return _response(ctx, error_reply(why, call))
+        request = _gateway_request(ctx, body) if triggered else None
+        if triggered is not None and request is not None:
+            return _response(ctx, await _answered(lambda _, call: triggered(request, call), body, call))
         return _response(ctx, await _answered(served, body, call))
 
     return handle
@@ -83,17 +90,45 @@ async def _answered(answer: Answer, body: Buffer, call: Call) -> Reply:
 
 
 def _call(ctx: Any) -> Call:
-    headers = {name: value if isinstance(value, str) else value[-1] for name, value in ctx.Headers().items()}
+    headers = _headers(ctx)
+    trigger = headers.get("fn-intent") == "httprequest"
+    if trigger:
+        headers = {**_sent(headers), **headers}
     call = call_of(headers, call_id=ctx.CallID() or "")
     # Not the deadline among the headers: a trigger's caller could have sent it. The platform's counts.
     # Of a trigger's request the platform tells the method and the URL; a direct invoke is always a POST.
-    trigger = headers.get("fn-intent") == "httprequest"
     return replace(
         call,
         deadline_s=parse_deadline(ctx.Deadline()),
         method=headers.get("fn-http-method", "POST").upper() if trigger else "POST",
         query=urlsplit(headers.get("fn-http-request-url", "")).query if trigger else "",
     )
+
+
+def _gateway_request(ctx: Any, body: bytes) -> GatewayRequest | None:
+    """Return the HTTP request that came through a trigger, None for a direct invoke."""
+    headers = _headers(ctx)
+    if headers.get("fn-intent") != "httprequest":
+        return None
+    url, sent = urlsplit(headers.get("fn-http-request-url", "")), _sent(headers)
+    return GatewayRequest(
+        method=headers.get("fn-http-method", "POST").upper(),
+        path=url.path or "/",
+        query=url.query,
+        headers={**sent, "content-type": headers.get("content-type", "")},
+        body=body,
+        host=url.netloc or sent.get("host", ""),  # Oracle's gateway sends a path only
+        scheme=url.scheme or "https",
+    )
+
+
+def _headers(ctx: Any) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else value[-1] for name, value in ctx.Headers().items()}
+
+
+def _sent(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what a trigger's caller sent."""
+    return {name[len(HEADER_PREFIX) :]: value for name, value in headers.items() if name.startswith(HEADER_PREFIX)}
 
 
 def _response(ctx: Any, reply: Reply) -> Response:
