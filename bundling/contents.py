@@ -33,6 +33,7 @@ class Contents:
 
 OWN = "classy-fn"
 FDK = ("fdk", "httptools")
+WEB = ("blinker", "click", "flask", "itsdangerous", "jinja2", "markupsafe", "werkzeug")  # of the HTTP API
 
 FUNCTIONS = {
     contents.name: contents
@@ -41,7 +42,7 @@ FUNCTIONS = {
             name="classy",
             folder="functions/classy",
             func="functions/classy/func.py",
-            distributions=("numpy", "obstore"),
+            distributions=("numpy", "obstore", *WEB),
             limit_mb=120,
         ),
         Contents(
@@ -69,7 +70,7 @@ FUNCTIONS = {
             name="fused",
             folder=".",
             func="functions/classy/func.py",  # the same front, with every stage in its own process
-            distributions=("certifi", "h11", "numpy", "obstore", "onnxruntime", "pillow"),
+            distributions=("certifi", "h11", "numpy", "obstore", "onnxruntime", "pillow", *WEB),
             limit_mb=250,
         ),
     )
