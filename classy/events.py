@@ -1,10 +1,10 @@
 """
 Object-storage events: which objects a platform says are new.
 
-Events come at least once, late, twice and out of order. Three envelopes are read: S3's own notifications, Oracle's
-object events (CloudEvents 0.1, as their Events service delivers them), and these as CloudEvents 1.0 in JSON. S3's
-keys are URL-encoded, once; Oracle's are plain. An event about anything but a new object is no error: it names no
-objects, and says why.
+Events come at least once, late, twice and out of order. Four envelopes are read: S3's own notifications, S3's events
+as EventBridge delivers them, Oracle's object events (CloudEvents 0.1, as their Events service delivers them), and
+these as CloudEvents 1.0 in JSON. The keys of S3's notifications are URL-encoded, once; all others are plain. An event
+about anything but a new object is no error: it names no objects, and says why.
 """
 
 from __future__ import annotations
@@ -58,7 +58,12 @@ class Announced:
 
 def is_event(value: Mapping[str, Any]) -> bool:
     """Return whether a JSON object is an event and no question of a caller."""
-    return "Records" in value or value.get("Event") == "s3:TestEvent" or not _ENVELOPE.isdisjoint(_lowered(value))
+    return (
+        "Records" in value
+        or "detail-type" in value
+        or value.get("Event") == "s3:TestEvent"
+        or not _ENVELOPE.isdisjoint(_lowered(value))
+    )
 
 
 def announced(event: Mapping[str, Any]) -> Announced:
@@ -70,6 +75,8 @@ def announced(event: Mapping[str, Any]) -> Announced:
     """
     if event.get("Event") == "s3:TestEvent":
         return Announced((), ("it is S3's test event",))
+    if "detail-type" in event:
+        return _from_eventbridge(event)
     return _from_s3(event["Records"]) if "Records" in event else _from_oracle(event)
 
 
@@ -100,6 +107,25 @@ def _from_s3(records: Any) -> Announced:
         else:
             found[ref] = None
     return Announced(tuple(found), tuple(ignored))
+
+
+def _from_eventbridge(event: Mapping[str, Any]) -> Announced:
+    """Source: AWS, S3 user guide, "EventBridge event message structure"."""
+    kind, sender = str(event["detail-type"]), str(event.get("source", ""))
+    if kind != "Object Created" or sender != "aws.s3":
+        return Announced((), (f"{kind[:100]} of {sender[:100]} announces no new object",))
+    try:
+        stored = event["detail"]["object"]
+        ref = ObjectRef(
+            _text(event["detail"]["bucket"]["name"]),
+            _text(stored["key"]),
+            _text(stored.get("version-id") or stored.get("etag") or "", empty=True),
+        )
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise BadRequest(f"the event can't be read: {exc!r}; send EventBridge's own events of S3") from exc
+    if ref.key.endswith("/") and stored.get("size") == 0:
+        return Announced((), (f"{ref.uri} is a folder",))
+    return Announced((ref,))
 
 
 def _from_oracle(event: Mapping[str, Any]) -> Announced:

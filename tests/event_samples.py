@@ -48,12 +48,19 @@ GOOD: dict[str, tuple[list[ObjectRef], int]] = {
     "oci-folder": ([], 1),
     "oci-unaddressable-key": ([_ref("photos/../dog.jpg", OCI_ETAG)], 0),
     "cloudevents-of-another-service": ([], 1),
+    "eventbridge-created": ([_ref("photos/dog.jpg")], 0),
+    "eventbridge-created-versioned": ([_ref("photos/dog.jpg", "096fKKXTRTtl3on89fVO.nfljtsv6qko")], 0),
+    "eventbridge-plain-key": ([_ref("plain+name 100%25 日本.jpg")], 0),
+    "eventbridge-folder": ([], 1),
+    "eventbridge-deleted": ([], 1),
+    "eventbridge-of-another-service": ([], 1),
 }  # fmt: skip
 UNADDRESSABLE = ("s3-unaddressable-key", "s3-leading-slash", "oci-unaddressable-key")
 # Sample → what its refusal says.
 RUBBISH = {
     "rubbish-records-no-list": '"Records" must be a list',
     "rubbish-no-bucket": "KeyError('bucket')",
+    "rubbish-eventbridge-no-key": "KeyError('key')",
     "rubbish-no-type": 'send it with its "eventType"',
     "rubbish-no-data": "send data.resourceName",
     "rubbish-half-a-character": "is no name",
