@@ -139,9 +139,10 @@ class Front:
         answer: dict[str, Any] = json.loads(reply.body())
         for one in answer.get("results", [answer]):
             print("\n".join(article.lines(one, language)) or one["error"]["message"], flush=True)
-        return (
-            answer if "error" in answer or "results" in answer else {**article.returned(answer, language), **answer}
-        )
+        if "results" in answer:
+            return answer
+        told = article.returned(answer, language)
+        return told if not event or "imagelink" in event else {**told, **answer}
 
     def _upload(self, event: Mapping[str, Any], call: Call) -> dict[str, Any]:
         reply = self._classy.answer(json.dumps(event).encode(), call)
