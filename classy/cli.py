@@ -144,6 +144,19 @@ def _history(args: argparse.Namespace, state_dir: Path) -> int:
     return 0
 
 
+def _reclassify(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.commands.reclassify import local_settings, reclassify
+
+    settings = local_settings(settings_for(state_dir), state_dir, os.environ)
+    if settings is None:
+        hint = "`classy up` and `classy web` keep some, or set CLASSY_RECORDS"
+        print(f"classy: there are no records in {state_dir}; {hint}", file=sys.stderr)
+        return 0
+    return reclassify(
+        settings, model=args.model or settings.model, workers=args.workers, limit=args.limit, as_json=args.json
+    )
+
+
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone()  # without an offset it is this machine's time
 
@@ -306,6 +319,22 @@ def _parser() -> argparse.ArgumentParser:
     formats.add_argument("--json", dest="format", action="store_const", const="json", help="one JSON object per line")
     formats.add_argument("--csv", dest="format", action="store_const", const="csv", help="CSV with a header")
     add.set_defaults(run=_history, format="table")
+
+    add = commands.add_parser(
+        "reclassify",
+        help="let a model see every recorded picture that it has not seen",
+        description="Classify every recorded picture that a model has not seen: fetched again, and checked to be the "
+        "same. It may be interrupted, or killed, at any time: the same command does the rest.",
+    )
+    add.add_argument(
+        "--model", default="", metavar="NAME[@VERSION]", help="a published model (default: the setting's)"
+    )
+    add.add_argument(
+        "--workers", type=_from_1_to(64), default=2, metavar="N", help="calls at the same time (default %(default)s)"
+    )
+    add.add_argument("--limit", type=_from_1_to(1_000_000_000), metavar="N", help="at most so many pictures")
+    add.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+    add.set_defaults(run=_reclassify)
 
     commands.add_parser("settings", help="list every setting with its default").set_defaults(run=_settings)
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from classy import answers
 from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query, with_query
@@ -39,6 +39,9 @@ from graphpipe_fn.errors import (
 )
 from graphpipe_fn.messages import Call, Error, Timing
 from graphpipe_fn.model import Buffer, Reply
+
+if TYPE_CHECKING:
+    from classy.reclassify import Reclassifier
 
 log = logging.getLogger(__name__)
 RETRYABLE = frozenset(
@@ -86,6 +89,7 @@ class Classy:
             else None
         )
         self._pipeline = Pipeline(settings, self.manifests)
+        self._now = now
         self._defaults = Options(settings.top_k, settings.language)
         self._recorder = Recorder(settings.records, places=settings.places, now=now) if settings.records else None
         self._uploads = Uploads(settings, self.manifests, self._uploaded, recorder=self._recorder, now=now)
@@ -132,6 +136,27 @@ class Classy:
             RecordsFailed: a package that it needs is missing.
         """
         return self._recorder.store if self._recorder else None
+
+    def reclassifier(self) -> Reclassifier:
+        """
+        Return what lets a model see all pictures that are recorded.
+
+        Raises:
+            BadSetting: no records are kept.
+            RecordsFailed: a package that their store needs is missing.
+        """
+        from classy.reclassify import Reclassifier
+
+        if self._recorder is None:
+            raise BadSetting("CLASSY_RECORDS is not set, so there is nothing to classify again")
+        return Reclassifier(
+            self._settings,
+            store=self._recorder.store,
+            kept=self.kept,
+            manifests=self.manifests,
+            pipeline=self._pipeline,
+            now=self._now,
+        )
 
     def forget(self, record_id: str) -> int:
         """
