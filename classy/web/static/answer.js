@@ -24,8 +24,8 @@ export function answer(value, source, model, topK) {
     note,
     el("div", { class: "below" },
       el("span", { class: "muted small", text: () => cost(value.timings ?? []) }),
-      copier("copy.curl", () => curl(source, model, topK)),
-      copier("copy.json", () => JSON.stringify(value, null, 2))),
+      copier("curl", () => curl(source, model, topK)),
+      copier("json", () => JSON.stringify(value, null, 2))),
   ];
 }
 

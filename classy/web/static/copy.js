@@ -19,14 +19,20 @@ export function curl(source, model, topK) {
   return `curl -X POST ${quoted(address("api/classify", options))} \\\n  -H ${quoted(`Content-Type: ${source.type}`)}${key} \\\n  --data-binary ${quoted(`@${file}`)}`;
 }
 
-/** Return a button that copies what `make` returns, and says so. */
-export function copier(key, make) {
-  const button = el("button", { type: "button", class: "quiet", text: () => t(key) });
+/**
+ * Return a button that copies what `make` returns, and says so.
+ *
+ * @param {"curl"|"json"} what
+ */
+export function copier(what, make) {
+  const key = `copy.${what}`;
+  const first = { text: () => t(key) };
+  const button = el("button", { type: "button", class: "quiet", ...first });
   button.addEventListener("click", async () => {
     const done = await copied(make(), button);
     byId("said").textContent = t(done ? "copied" : "copy.failed");
     fill(button, { text: () => t(done ? "copied" : "copy.failed") });
-    setTimeout(() => fill(button, { text: () => t(key) }), 2000);
+    setTimeout(() => fill(button, first), 2000);
   });
   return button;
 }

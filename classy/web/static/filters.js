@@ -8,11 +8,17 @@ const form = byId("filters");
 
 /** Call `changed` whenever somebody asks for other pictures. */
 export function start(changed) {
+  const apply = () => {
+    counted();
+    changed();
+  };
+  byId("filter-box").open = matchMedia("(min-width: 721px)").matches; // a phone shows pictures first
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    changed();
+    apply();
   });
-  form.addEventListener("reset", () => setTimeout(changed)); // after the fields are empty
+  form.addEventListener("reset", () => setTimeout(apply)); // after the fields are empty
+  counted();
   hear("models", () => {
     const { model } = form.elements;
     const before = model.value;
@@ -36,6 +42,12 @@ export function query() {
     country: where.value,
     box: box.value.replaceAll(/\s/g, ""),
   };
+}
+
+/** Say how many filters are on, for they may be folded away. */
+function counted() {
+  const on = Object.values(query()).filter(Boolean).length;
+  fill(byId("filter-summary"), { text: () => t("filters") + (on ? ` (${on})` : "") });
 }
 
 /** Ask for one part of the Earth; "" for all of it. */

@@ -36,6 +36,11 @@ export const number = (value, digits = 0) =>
 export const moment = (iso) =>
   new Intl.DateTimeFormat(TAGS[language], { dateStyle: "medium", timeStyle: "short" }).format(new Date(iso));
 
+/** Return the time that a camera's clock showed, wherever whoever reads it is. */
+export const clock = (iso) =>
+  new Intl.DateTimeFormat(TAGS[language], { dateStyle: "medium", timeStyle: "short", timeZone: "UTC" })
+    .format(new Date(`${iso.slice(0, 19)}Z`));
+
 /** Return a country's name; the code where the browser knows none. */
 export function country(code) {
   try {

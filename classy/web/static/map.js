@@ -97,7 +97,7 @@ const inside = (group) => Math.abs(group.x) <= span() / 2 && Math.abs(group.nort
 function button(group) {
   const [first] = group.places;
   const count = group.places.length;
-  const place = () => `${degrees(group.north, "N", "S")} ${degrees(wrapped(view.x + group.x), "E", "W")}`;
+  const place = () => `${degrees(group.north, "N", "S")}, ${degrees(wrapped(view.x + group.x), "E", "W")}`;
   const label = () => (count > 1 ? t("map.cluster", { n: number(count), place: place() })
     : t("map.one", { label: first.row.newest.label ? nameOf(first.row.newest) : titleOf(first.row.newest), place: place() }));
   return el("button", {

@@ -4,10 +4,10 @@ import { bars } from "./answer.js";
 import { blob, remove } from "./api.js";
 import { copier } from "./copy.js";
 import { byId, el, tell } from "./dom.js";
-import { moment, t } from "./i18n.js";
+import { clock, moment, t } from "./i18n.js";
 import { download } from "./history.js";
 import { shown } from "./problems.js";
-import { placeOf, titleOf } from "./table.js";
+import { columns, placeOf, titleOf } from "./table.js";
 import { thumb } from "./thumbs.js";
 
 let doomed = null; // the row that somebody may delete
@@ -31,16 +31,16 @@ export function open(row) {
       el("button", { type: "button", class: "icon", "aria-label": () => t("close"), text: "×", on: { click: () => dialog.close() } })),
     el("dl", { class: "facts" },
       ...fact("picture.classified", () => moment(record.classified_at)),
-      ...(record.taken_at ? fact("picture.taken", () => moment(record.taken_at)) : []),
+      ...(record.taken_at ? fact("picture.taken", () => clock(record.taken_at)) : []),
       ...(placeOf(record) ? fact("picture.place", () => placeOf(record)) : []),
       ...fact("picture.source", () => record.source.uri || t(`kind.${record.source.kind}`)),
       ...(record.picture_sha256 ? fact("picture.sha256", record.picture_sha256) : [])),
-    el("div", { class: "compared" }, ...[...row.byModel].map(([ref, one]) =>
+    el("div", { class: "compared" }, ...columns([row]).map((ref) => [ref, row.byModel.get(ref)]).map(([ref, one]) =>
       el("section", { class: "by-model" }, el("h3", { text: ref }),
         one.error ? el("p", { class: "refused", text: `${one.error.message} (${one.error.code})` }) : bars(one.top_k, ref)))),
     problem,
     el("div", { class: "below" },
-      copier("copy.json", () => JSON.stringify([...row.byModel.values()], null, 2)),
+      copier("json", () => JSON.stringify([...row.byModel.values()], null, 2)),
       record.source.kind === "upload" && record.picture_sha256
         ? el("button", { type: "button", class: "quiet", text: () => t("picture.original"), on: { click: () => original(record, problem) } })
         : null,

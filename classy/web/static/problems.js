@@ -23,7 +23,7 @@ export function shown(problem, retry) {
   return el("div", { class: "problem", role: "alert" },
     el("p", {}, el("strong", { text: () => titleOf(problem) })),
     el("p", { class: "detail", text: detail }),
-    problem.requestId && problem.status >= 500
+    problem.requestId && problem.status >= 500 && !problem.detail.includes(problem.requestId)
       ? el("p", { class: "muted small", text: () => t("problem.request", { id: problem.requestId }) })
       : null,
     retry ? again(problem, retry) : null);

@@ -1,7 +1,7 @@
 // The history's table: on a wide page with one column per model, on a narrow one as cards of the same rows.
 
 import { el } from "./dom.js";
-import { country, moment, nameOf, number, percent, t } from "./i18n.js";
+import { clock, country, moment, nameOf, number, percent, t } from "./i18n.js";
 import { ordered, shortName } from "./models.js";
 import { confirmDeletion, open } from "./picture.js";
 import { thumb } from "./thumbs.js";
@@ -22,7 +22,7 @@ export function titleOf(record) {
 /** Return where a picture was taken, in words: its country, its point, or nothing. */
 export function placeOf(record) {
   const { latitude_deg: north, longitude_deg: east } = record.place ?? {};
-  const point = north === undefined ? "" : `${degrees(north, "N", "S")} ${degrees(east, "E", "W")}`;
+  const point = north === undefined ? "" : `${degrees(north, "N", "S")}, ${degrees(east, "E", "W")}`;
   return [record.country && country(record.country), point].filter(Boolean).join(" · ");
 }
 
@@ -42,7 +42,7 @@ export function table(rows) {
 }
 
 /** Return the models that answered, the default one first, those that are gone last. */
-function columns(rows) {
+export function columns(rows) {
   const seen = new Set(rows.flatMap((row) => [...row.byModel.keys()]));
   const known = ordered().map((model) => model.ref).filter((ref) => seen.has(ref));
   return [...known, ...[...seen].filter((ref) => !known.includes(ref)).sort()];
@@ -57,7 +57,7 @@ function line(row, models) {
         thumb(record.picture_sha256), el("span", { class: "name", text: () => titleOf(record) }))),
     cell({ class: "when" },
       el("span", { text: () => moment(record.classified_at) }),
-      record.taken_at ? el("span", { class: "muted small", text: () => t("row.taken", { time: moment(record.taken_at) }) }) : null,
+      record.taken_at ? el("span", { class: "muted small", text: () => t("row.taken", { time: clock(record.taken_at) }) }) : null,
       placeOf(record) ? el("span", { class: "muted small", text: () => placeOf(record) }) : null),
     ...models.map((ref) => cell({ class: "said", "data-model": shortName(ref) },
       el("span", { class: "model-name muted small", "aria-hidden": "true", text: () => shortName(ref) }),
