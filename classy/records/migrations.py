@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Double,
@@ -37,12 +38,15 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from classy.errors import RecordsFailed
+from classy.records import cells
+from classy.records.rows import uri_key
 from classy.records.schema import ExactText, Moment, RowId, metadata
 from classy.records.servers import alone
-from classy.records.values import Classification, ModelVersion, Refusal, Source
+from classy.records.values import Classification, ModelVersion, Place, Refusal, Source
 
 Step = Callable[[Connection], None]
 PAGE = 1_000  # rows that a step reads at once
+_CELLS = ("cell_0", "cell_1", "cell_2", "cell_3", "cell_4")
 
 _versions = Table("schema_versions", MetaData(), Column("version", Integer, primary_key=True, autoincrement=False))
 
@@ -140,18 +144,33 @@ def _first(connection: Connection) -> None:
 
 
 def _second(connection: Connection) -> None:
-    """Give records a country and a picture, and each way of looking for them its index."""
+    """Give records a country, a picture and cells of the Earth, and each way of looking for them its index."""
     _add(connection, "records", Column("country", ExactText(2), nullable=False, server_default=""))
     _add(connection, "records", Column("picture", ExactText(64), nullable=False, server_default=""))
-    _fill_pictures(connection)
-    records = Table("records", MetaData(), autoload_with=connection)
+    _add(connection, "records", Column("uri_key", BigInteger, nullable=False, server_default="0"))
+    for name in _CELLS:
+        _add(connection, "records", Column(name, Integer))
+    _fill(connection)
+    made = Table("records", MetaData(), autoload_with=connection).c
+    newest = made.classified_at, made.id
     for index in (
-        Index("records_country", records.c.country, records.c.classified_at, records.c.id),
-        Index("records_version", records.c.model_name, records.c.model_version, records.c.classified_at, records.c.id),
+        Index("records_country", made.country, *newest),
+        Index("records_version", made.model_name, made.model_version, *newest),
+        Index("records_kind", made.source_kind, *newest),
+        Index("records_bucket", made.bucket, *newest),
+        Index("records_uri", made.uri_key, *newest),
         # All that missing() asks for, so that it reads no record.
-        Index("records_seen", records.c.picture, records.c.model_name, records.c.model_version, records.c.error_code),
+        Index("records_seen", made.picture, made.model_name, made.model_version, made.error_code),
     ):
         index.create(connection, checkfirst=True)
+    for name in _CELLS:
+        cell = made[name]
+        # With the place, so that no record is read that is in the cell but not in the box; and only those with a place.
+        placed = {"sqlite_where": cell.is_not(None), "postgresql_where": cell.is_not(None)}
+        index = Index(f"records_{name}", cell, *newest, made.latitude_deg, made.longitude_deg, **placed)
+        index.create(connection, checkfirst=True)
+    by_place = Index("records_place", made.latitude_deg, made.longitude_deg, made.classified_at)
+    by_place.drop(connection, checkfirst=True)
 
 
 def _add(connection: Connection, table: str, column: Column[Any]) -> None:
@@ -161,10 +180,19 @@ def _add(connection: Connection, table: str, column: Column[Any]) -> None:
     connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {described}")
 
 
-def _fill_pictures(connection: Connection) -> None:
-    """Compute what Classification.picture says of the records that are there."""
-    texts = ("source_kind", "source_uri", "bucket", "object_key", "object_version", "picture_sha256", "picture")
-    records = table("records", column("id", RowId), *(column(name, ExactText) for name in texts))
+def _fill(connection: Connection) -> None:
+    """Compute what is new of the records that are there."""
+    texts = ("source_kind", "source_uri", "bucket", "object_key", "object_version", "picture_sha256")
+    records = table(
+        "records",
+        column("id", RowId),
+        *(column(name, ExactText) for name in texts),
+        column("latitude_deg", Double),
+        column("longitude_deg", Double),
+        *(column(name) for name in ("picture", "uri_key", *_CELLS)),
+    )
+    new = {name: bindparam(f"new_{name}") for name in ("picture", "uri_key", *_CELLS)}
+    changed = update(records).where(records.c.id == bindparam("of")).values(new)
     last = 0
     while True:
         page = select(records).where(records.c.id > last).order_by(records.c.id).limit(PAGE)
@@ -172,21 +200,21 @@ def _fill_pictures(connection: Connection) -> None:
         if not found:
             return
         last = found[-1].id
-        pictures = [{"of": row.id, "is": _picture(row)} for row in found]
-        connection.execute(
-            update(records).where(records.c.id == bindparam("of")).values(picture=bindparam("is")), pictures
-        )
+        connection.execute(changed, [{"of": row.id, **_computed(row)} for row in found])
 
 
-def _picture(row: Any) -> str:
+def _computed(row: Any) -> dict[str, Any]:
     source = Source(row.source_kind, row.source_uri, row.bucket, row.object_key, row.object_version)
-    return Classification(
+    place = None if row.latitude_deg is None else Place(row.latitude_deg, row.longitude_deg)
+    refused = Classification(
         source=source,
         picture_sha256=row.picture_sha256,
         model=ModelVersion("", ""),
         classified_at=datetime.now(UTC),
         refusal=Refusal(0, ""),
-    ).picture
+    )
+    values = {"picture": refused.picture, "uri_key": uri_key(row.source_uri), **cells.numbers(place)}
+    return {f"new_{name}": value for name, value in values.items()}
 
 
 STEPS: tuple[Step, ...] = (_first, _second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -11,6 +12,8 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from classy.errors import BadRequest
+from classy.records import cells
+from classy.records.boxes import Position
 from classy.records.schema import records
 from classy.records.values import (
     Box,
@@ -40,6 +43,7 @@ def encoded(record: Classification) -> dict[str, Any]:
         "picture_sha256": record.picture_sha256,
         "source_kind": record.source.kind,
         "source_uri": record.source.uri,
+        "uri_key": uri_key(record.source.uri),
         "bucket": record.source.bucket,
         "object_key": record.source.key,
         "object_version": record.source.version,
@@ -48,6 +52,7 @@ def encoded(record: Classification) -> dict[str, Any]:
         "latitude_deg": place.latitude_deg if place else None,
         "longitude_deg": place.longitude_deg if place else None,
         "altitude_m": place.altitude_m if place else None,
+        **cells.numbers(place),
         "country": record.country,
         "classified_at": record.classified_at,
         "model_name": record.model.name,
@@ -108,7 +113,7 @@ def times(query: Query, at: sa.ColumnElement[datetime], row_id: sa.ColumnElement
     if query.until is not None:
         found.append(at < query.until)
     if query.after:
-        before, before_id = _position(query.after)
+        before, before_id = position(query.after)
         # Not as (at, row_id) < (before, before_id): MariaDB uses no index for that.
         found += [at <= before, (at < before) | (row_id < before_id)]
     return found
@@ -143,8 +148,13 @@ def others(query: Query, class_keys: Sequence[str] | None) -> list[_Condition]:
         elif query.source.startswith("s3://") and not object_key:
             found.append(records.c.bucket == bucket)
         else:
-            found.append(records.c.source_uri == query.source)
+            found += [records.c.uri_key == uri_key(query.source), records.c.source_uri == query.source]
     return found
+
+
+def uri_key(uri: str) -> int:
+    """Return 63 bits of a URI's digest: few enough to be in an index, and too many to be shared but by design."""
+    return int.from_bytes(hashlib.sha256(uri.encode("utf-8", "replace")).digest()[:8]) >> 1
 
 
 def cursor(row: Any) -> str:
@@ -152,13 +162,19 @@ def cursor(row: Any) -> str:
     return base64.urlsafe_b64encode(f"{row.classified_at.isoformat()} {row.id}".encode()).decode().rstrip("=")
 
 
-def _position(text: str) -> tuple[datetime, int]:
+def position(text: str) -> Position:
+    """
+    Return the place of a row in the order of all, from a text that cursor() made.
+
+    Raises:
+        BadRequest: it did not.
+    """
     try:
         at, _, row_id = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition(" ")
         time = datetime.fromisoformat(at)
         if time.utcoffset() is None or not 0 <= int(row_id) < 1 << 63:
             raise ValueError(text)
-        return time, int(row_id)
+        return Position(time, int(row_id))
     except ValueError:
         raise BadRequest(f"{text[:80]!r} is no cursor; give the one that came with the page before") from None
 
@@ -170,7 +186,10 @@ def _inside(box: Box) -> list[_Condition]:
         meridians = longitude.between(box.west_deg, box.east_deg)
     else:
         meridians = (longitude >= box.west_deg) | (longitude <= box.east_deg)
-    return [records.c.latitude_deg.between(box.south_deg, box.north_deg), meridians]
+    covering = cells.cover(box)
+    numbers = [cell.number for cell in covering]
+    found: list[_Condition] = [records.c[cells.COLUMNS[covering[0].level]].in_(numbers)]
+    return [*found, records.c.latitude_deg.between(box.south_deg, box.north_deg), meridians]
 
 
 def _class_key(record: Classification) -> str:

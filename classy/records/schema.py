@@ -26,6 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from classy.records.cells import COLUMNS as CELLS
+
 MYSQL = ("mysql", "mariadb")
 
 
@@ -92,6 +94,7 @@ records = Table(
     Column("picture_sha256", ExactText(64), nullable=False),
     Column("source_kind", ExactText(10), nullable=False),
     Column("source_uri", ExactText, nullable=False),
+    Column("uri_key", BigInteger, nullable=False),
     Column("bucket", ExactText(255), nullable=False),
     Column("object_key", ExactText, nullable=False),
     Column("object_version", ExactText, nullable=False),
@@ -101,6 +104,7 @@ records = Table(
     Column("longitude_deg", Double),
     Column("altitude_m", Double),
     Column("country", ExactText(2), nullable=False),
+    *(Column(name, Integer) for name in CELLS),
     Column("classified_at", Moment, nullable=False),
     Column("model_name", ExactText(64), nullable=False),
     Column("model_version", ExactText(64), nullable=False),
@@ -114,7 +118,8 @@ records = Table(
 )
 """
 One row per record; see Classification for `identity` and `picture`. `taken_at` is in UTC where `taken_offset_s` says how far the camera's clock was from it, else what
-that clock showed. `class_key` names the likeliest class ("" for a refusal), `top_k` and `timings` are JSON.
+that clock showed. `uri_key` is a digest of `source_uri`, which is too long for an index. The cells are where the place
+is; see classy.records.cells. `class_key` names the likeliest class ("" for a refusal), `top_k` and `timings` are JSON.
 """
 
 class_names = Table(

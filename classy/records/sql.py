@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from classy.records import missing, rows
+from classy.records import missing, rows, search
 from classy.records.migrations import migrate
 from classy.records.schema import class_names, records
 from classy.records.servers import opened, parsed, passes, translated
@@ -66,37 +66,10 @@ class SqlRecords:
     def query(self, query: Query) -> Page:
         """Return a page of records, newest first."""
         with translated(), self._engine.connect() as connection:
-            found = connection.execute(self.statement(query, connection)).all()
+            found = search.rows_of(query, connection)
         page = found[: query.limit]
         more = len(found) > query.limit
         return Page(tuple(rows.decoded(row) for row in page), rows.cursor(page[-1]) if more else "")
-
-    def statement(self, query: Query, connection: sa.Connection) -> sa.Select[Any]:
-        """
-        Return what query() asks the database, for one record more than the page has.
-
-        Raises:
-            BadRequest: `after` is no cursor.
-        """
-        keys: list[str] | None = None
-        if query.label:
-            named = sa.select(class_names.c.class_key).where(class_names.c.name == query.label.casefold())
-            keys = list(connection.execute(named).scalars())
-        at, row_id = records.c.classified_at, records.c.id
-        if query.box is None:
-            wanted = sa.select(records).where(*rows.times(query, at, row_id), *rows.others(query, keys))
-            return wanted.order_by(at.desc(), row_id.desc()).limit(query.limit + 1)
-        # The box's own index finds the rows and holds their times, and whole rows are read for one page only. The
-        # offset of nothing keeps databases from walking through all times instead, in the hope of meeting the box.
-        inside = sa.select(row_id, at).where(*rows.others(query, keys)).offset(0).subquery()
-        page = (
-            sa.select(inside.c.id)
-            .where(*rows.times(query, inside.c.classified_at, inside.c.id))
-            .order_by(inside.c.classified_at.desc(), inside.c.id.desc())
-            .limit(query.limit + 1)
-            .subquery()
-        )
-        return sa.select(records).join(page, page.c.id == row_id).order_by(at.desc(), row_id.desc())
 
     def missing(self, model_ref: str, *, after: str = "", limit: int = 50) -> Page:
         """Return pictures that one version of a model has not seen, each by its newest record."""
