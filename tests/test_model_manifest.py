@@ -16,7 +16,7 @@ from classy.models.default import default_manifest
 from classy.models.manifest import LABEL_SET_SIZES, FileSpec, InputSpec, Labels, Manifest, parse_manifest
 
 SMALL = small_manifest({GRAPH_NAME: small_graph()})
-DEFAULT = default_manifest(FileSpec("graph.onnx", 1, "0" * 64))
+DEFAULT = default_manifest(FileSpec("graph.onnx", 1, "0" * 64), FileSpec("weights.bin", 1, "0" * 64))
 GREY = replace(
     SMALL,
     input=InputSpec("x", 28, 28, 28, "squash", "lanczos", "L", "NHWC", (0.0,), (255.0,)),

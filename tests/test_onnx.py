@@ -266,8 +266,7 @@ def test_the_originals_vgg_answers_its_own_shape() -> None:
 
 def test_nothing_is_reported_about_its_users(tmp_path: Path) -> None:
     """onnxruntime keeps no device id in the home folder, where it would begin to report to its maker."""
-    graph = tmp_path / "graph.onnx"
-    graph.write_bytes(default_model()[0].joinpath("graph.onnx").read_bytes())
+    graph = default_model()[0] / "graph.onnx"
     home = tmp_path / "home"
     home.mkdir()
     script = "import sys; from graphpipe_fn.onnx import OnnxModel; OnnxModel(sys.argv[1]).metadata()"

