@@ -11,7 +11,7 @@ BUNDLE_FOR = --python $(BUNDLE_PYTHON) --arch $(BUNDLE_ARCH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bundle bundle-lock test-fn-image test-fn-server clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-cold bundle bundle-lock test-fn-image test-fn-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,7 +74,7 @@ test-fn-image: $(VENV)/dev.done ## build the images and run them as Fn does (as 
 test-fn-server: $(VENV)/dev.done ## deploy to a real Fn server (FN_API_URL, CLASSY_FN_BIN) and invoke there
 	$(BIN)/python -m pytest tests/fn_server/check_fn_server.py
 
-bench: bench-wire bench-serve bench-pictures ## run every benchmark
+bench: bench-wire bench-serve bench-pictures bench-cold ## run every benchmark
 
 bench-wire: $(VENV)/dev.done ## the wire format beside its peers
 	$(BIN)/python bench/wire.py
@@ -84,6 +84,9 @@ bench-serve: $(VENV)/dev.done ## the model server beside its peers
 
 bench-pictures: $(VENV)/dev.done ## picture decoding beside plain Pillow
 	$(BIN)/python bench/pictures.py
+
+bench-cold: $(VENV)/dev.done ## whole cold starts of the classifier beside the usual way
+	$(BIN)/python bench/cold.py
 
 clean: stop ## remove everything that was made, the virtual environment too
 	rm -rf $(VENV) .classy build dist bundle functions/*/bundle .pytest_cache .mypy_cache .ruff_cache .hypothesis
