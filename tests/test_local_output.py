@@ -74,3 +74,17 @@ def test_a_log_file_does_not_grow_for_ever(tmp_path: Path) -> None:
     again.write("", "after a restart")
     again.close()
     assert "line 199" in (tmp_path / "log").read_text() + (tmp_path / "log.1").read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_costs_lines_and_not_calls(tmp_path: Path) -> None:
+    """What can't be written is counted, and the count is written when there is room again."""
+    (tmp_path / "log").symlink_to("/dev/full")
+    log = LogFile(tmp_path / "log", limit_bytes=200)
+    log.write("CALL", "lost")
+    log.write("CALL", "lost too")
+    log.write("CALL", "x" * 300)  # begins a new file, on a disk with room
+    log.close()
+    lines = [line.partition(" ")[2] for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
+    lost = "- … 2 lines before the last one were lost: there was no room for them"
+    assert lines in ([f"CALL {'x' * 300}", lost], [lost])  # the second line may have begun a file of its own

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,6 +124,21 @@ def test_objects_outlive_the_emulator(tmp_path: Path, how: str) -> None:
         s3.put_object(Bucket="inbox", Key="new", Body=b"x")
         assert eventually(lambda: [event for event in _received(storage) if "Records" in event])
         s3.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's files")
+def test_what_could_not_be_written_to_disk_is_known(tmp_path: Path) -> None:
+    """The emulator answers 200 to what it only holds in memory; its log says so, and so does this, once."""
+    with stored(tmp_path) as storage:
+        s3 = storage.s3()
+        s3.put_object(Bucket="models", Key="small", Body=b"x")
+        assert storage.unsaved() == []
+        resource.prlimit(storage.pid, resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # as a full disk would
+        s3.put_object(Bucket="models", Key="too large", Body=bytes(2_000_000))
+        s3.close()
+        (unsaved,) = eventually(storage.unsaved)
+        assert unsaved.startswith("models/too large: ")
+        assert storage.unsaved() == []
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -88,7 +89,7 @@ def test_up_and_down(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> Non
     everything = [state.pid, *descendants(state.pid)]
     assert len(everything) >= 5  # ourselves, the reaper, the storage, two functions
     assert down(state_dir) == 0
-    assert eventually(lambda: all(gone(pid) for pid in everything))
+    assert [pid for pid in everything if not gone(pid)] == []  # at once: `down` has waited for it
     assert not Path(state.run_dir).exists()
     assert (locked(state_dir), read_state(state_dir)) == (False, None)
     assert status(state_dir) == 1
@@ -115,6 +116,79 @@ def test_a_killed_cloud_is_cleaned_up(state_dir: Path, capsys: pytest.CaptureFix
     connection.request("GET", "/inbox/before.jpg")
     assert connection.getresponse().read() == b"x"
     connection.close()
+
+
+def test_a_part_that_hangs_is_named(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A storage whose process is there and answers nothing is no storage that runs."""
+    state = _up(state_dir)
+    (storage,) = (pid for pid in descendants(state.pid) if b"ministack" in _command(pid))
+    capsys.readouterr()
+    os.kill(storage, signal.SIGSTOP)
+    try:
+        assert status(state_dir) == 1
+    finally:
+        os.kill(storage, signal.SIGCONT)
+    said = capsys.readouterr().out
+    assert f"trouble: {state.storage_url} does not answer" in said
+    assert f"trouble: {state.agent_url}" not in said
+    assert eventually(lambda: status(state_dir) == 0)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"pid": 1}'])
+def test_a_spoilt_state_file_does_not_keep_down_from_its_work(
+    state_dir: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lock says whose it is too."""
+    state = _up(state_dir)
+    everything = [state.pid, *descendants(state.pid)]
+    (state_dir / STATE_FILE).write_text(text)
+    capsys.readouterr()
+    assert status(state_dir) == 1
+    assert f"(pid {state.pid}); `classy down` stops it" in capsys.readouterr().out
+    assert down(state_dir) == 0
+    assert [pid for pid in everything if not gone(pid)] == []
+    assert (locked(state_dir), status(state_dir)) == (False, 1)
+
+
+def test_queued_uploads_survive_the_storage(state_dir: Path) -> None:
+    """A storage that is killed under a running cloud is back, and no upload was forgotten."""
+    state = _up(state_dir)
+    notes = state_dir / "notes"
+    (storage,) = (pid for pid in descendants(state.pid) if b"ministack" in _command(pid))
+    keys = [f"{number}.jpg" for number in range(30)]
+    for key in keys:
+        _upload(state, key)
+    os.killpg(storage, signal.SIGKILL)
+    assert eventually(lambda: notes.exists() and all(f'{key}\\"' in notes.read_text() for key in keys), timeout_s=30)
+    assert status(state_dir) == 0
+
+
+@pytest.mark.parametrize(
+    "after_s",
+    [0.3, *(pytest.param(after_s, marks=pytest.mark.slow) for after_s in (0.05, 0.15, 0.5, 0.7, 1.0, 1.3, 1.7, 2.2))],
+)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
+def test_a_signal_at_any_moment_of_the_start_leaves_nothing(
+    state_dir: Path, number: signal.Signals, after_s: float
+) -> None:
+    """Whoever changes their mind is obeyed at once, and can start again."""
+    before = set(Path("/tmp").glob("classy-*"))
+    with subprocess.Popen([sys.executable, PROGRAM, state_dir], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        time.sleep(after_s)  # this is the input, not a wait
+        left = descendants(process.pid)
+        process.send_signal(number)
+        assert process.wait(20) in (0, 1, 130, -number)  # before Python handles signals it dies of them
+    assert eventually(lambda: all(gone(pid) for pid in left))
+    assert eventually(lambda: set(Path("/tmp").glob("classy-*")) <= before)
+    assert not locked(state_dir)
 
 
 def test_a_storage_that_ends_is_started_again(tmp_path: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from local_agents import APP, Running, eventually, running, specs
 from test_local_storage import stored
 
+from classy.local.inbox import announce_missed
 from classy.local.storage import LocalStorage
 from classy.local.uploads import Delivery, Uploads, invoker
 
@@ -143,6 +147,39 @@ def test_it_goes_on_after_a_storage_that_was_away(scene: Scene) -> None:
     scene.upload("after.jpg")
     assert eventually(lambda: scene.keys() == ["after.jpg"], timeout_s=15)
     assert scene.uploads.alive
+
+
+def test_uploads_whose_events_were_lost_are_announced_again(tmp_path: Path) -> None:
+    """A storage that is killed forgets its queue; every object without a result is announced once it is back."""
+    config = {"NOTES": str(tmp_path / "notes")}
+    with stored(tmp_path) as storage, running(tmp_path / "logs", specs("receiver", config=config)) as agent:
+        invoke = invoker(agent.agent.invoke_url(APP, "receiver"), timeout_s=30)
+        sqs = storage.sqs()
+        uploads = Uploads(sqs, storage.queue_url("uploads"), invoke, retry_s=0.0, poll_s=1)
+        scene = Scene(storage, agent, tmp_path / "notes", uploads)
+        keys = ["a b ü.jpg", "folder/c+d.jpg", *(f"{number}.jpg" for number in range(20))]
+        scene.upload(*keys, "done.jpg", "done before.jpg")
+        s3 = storage.s3()
+        s3.put_object(Bucket="inbox", Key="folder/", Body=b"")  # as file browsers make them
+        (etag,) = {
+            entry["ETag"].strip('"') for entry in s3.list_objects_v2(Bucket="inbox", Prefix="done")["Contents"]
+        }
+        s3.put_object(Bucket="results", Key=f"inbox/done.jpg/{etag}.small@1.json", Body=b"{}")
+        s3.put_object(Bucket="results", Key="inbox/done before.jpg/anotheretag.small@1.json", Body=b"{}")
+        s3.close()
+        assert scene.messages("uploads") == len(keys) + 4  # the two, the folder and S3's test event
+        os.killpg(storage.pid, signal.SIGKILL)
+        storage.stop()
+        storage.start()
+        assert scene.messages("uploads") <= 1
+        assert announce_missed(storage, results="results") == len(keys) + 1
+        uploads.start()
+        expected = sorted(quote_plus(key, safe="/") for key in [*keys, "done before.jpg"])
+        assert eventually(lambda: sorted(scene.keys()) == expected, timeout_s=20)
+        uploads.stop()
+        assert eventually(lambda: not uploads.alive)
+        sqs.close()
+        assert announce_missed(storage, results="") == len(keys) + 2  # where nothing tells what was done
 
 
 def test_rubbish_is_handed_on_as_it_is(scene: Scene) -> None:

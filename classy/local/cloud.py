@@ -51,7 +51,7 @@ def start(state_dir: Path, environ: Mapping[str, str], *, detach: bool = False, 
         command = [sys.executable, "-m", "classy.cli", "--state-dir", str(state_dir), "up", "--port", str(port)]
         return run_detached(command, state_dir, environ)
     root = checkout()
-    settings = CloudSettings(state_dir=state_dir, agent_port=port, buckets=BUCKETS, inbox=INBOX)
+    settings = CloudSettings(state_dir=state_dir, agent_port=port, buckets=BUCKETS, inbox=INBOX, results=RESULTS)
     with LocalCloud(settings) as cloud:
         app = read_app(root / "app.yaml")
         functions = configured(

@@ -64,6 +64,11 @@ def too_busy() -> FnError:
     return FnError(503, "Timed out - server too busy")
 
 
+def machine_fails(exc: OSError) -> FnError:
+    """Return the answer to a call for which this machine has no room, file or process left; no words of Fn's."""
+    return FnError(503, f"this machine can't serve the call now: {exc.strerror or exc}; free some room and try again")
+
+
 def died_at_start() -> FnError:
     """Return the answer to a process that ended before it had a socket."""
     return FnError(502, f"Container failed to initialize, {_LATEST_FDK}")

@@ -121,7 +121,13 @@ class Gateway:
 
         if (request.content_length or 0) > limit_bytes:
             raise too_large()  # before it is sent
-        body, _ = await spool(request.content, self._spool_dir, too_large, limit_bytes=limit_bytes)
+        try:
+            body, _ = await spool(request.content, self._spool_dir, too_large, limit_bytes=limit_bytes)
+        except ConnectionError:
+            raise  # the caller is gone
+        except OSError as exc:
+            logger.error("a body can't be kept in %s: %s (call %s)", self._spool_dir, exc, call_id)
+            raise fn_errors.machine_fails(exc) from exc
         return body
 
     async def _detach(self, fn_id: str, headers: Headers, body: IO[bytes], call_id: str) -> None:

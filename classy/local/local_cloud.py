@@ -18,6 +18,7 @@ from pathlib import Path
 from classy.local.agent import Agent, AgentSettings
 from classy.local.functions import AppSpec, FunctionSpec
 from classy.local.ids import invoke_url
+from classy.local.inbox import announce_missed
 from classy.local.page import LocalPage
 from classy.local.pool import QUEUE_S
 from classy.local.ports import free_port, listen
@@ -48,6 +49,8 @@ class CloudSettings:
             kept.
         buckets, inbox: The storage's; new objects of the inbox are announced.
         uploads_to: The function that gets the announcements; "" for none.
+        results: The bucket where that function writes INBOX/KEY/ETAG.….json for what it has dealt with; whatever has
+            nothing there is announced again at each start of the storage. "" announces all of the inbox again.
         processes: Of one function at a time.
         folders: Further function folders for the API.
     """
@@ -59,6 +62,7 @@ class CloudSettings:
     buckets: Sequence[str] = ("models", "inbox", "results")
     inbox: str = "inbox"
     uploads_to: str = "classy-func"
+    results: str = "results"
     processes: int = 4
     folders: Mapping[str, Path] = field(default_factory=dict)
 
@@ -80,7 +84,7 @@ class LocalCloud:
     def __init__(self, settings: CloudSettings) -> None:
         self.settings = settings
         self.uploads: Uploads | None = None
-        self._restarts = 0
+        self._restarts = self._unsaved = 0
         self._stopped = False
         with contextlib.ExitStack() as undo:
             self._lock = Lock(settings.state_dir)
@@ -170,6 +174,7 @@ class LocalCloud:
             invoke = invoker(self.invoke_url(app.name, receiver.name), timeout_s=wait_s + INVOKE_MARGIN_S)
             queue_url = self.storage.queue_url(self.storage.settings.queue)
             self.uploads = Uploads(self.storage.sqs(), queue_url, invoke)
+            self._announce_missed()
             self.uploads.start()
         if self._has_page:
             self.page.ready()
@@ -195,8 +200,11 @@ class LocalCloud:
             if not self.agent.alive:
                 logger.critical("the agent ended by itself")
                 return 1
-            if not self.storage.alive and not self._restarted("storage", self.storage):
-                return 1
+            if not self.storage.alive:
+                if not self._restarted("storage", self.storage):
+                    return 1
+                self._announce_missed()
+            self._note_unsaved()
             if self._has_page and not self.page.alive and not self._restarted("page", self.page):
                 return 1
         return 0
@@ -215,6 +223,26 @@ class LocalCloud:
         clear_state(self.settings.state_dir)
         self._lock.release()
         logger.info("stopped")
+
+    def _announce_missed(self) -> None:
+        if self.uploads:
+            missed = announce_missed(self.storage, results=self.settings.results)
+            if missed:
+                logger.info("%d objects of %s had no result and are announced again", missed, self.settings.inbox)
+
+    def _note_unsaved(self) -> None:
+        """Say what the emulator does not: that it could not write what it was given."""
+        unsaved = self.storage.unsaved()
+        if unsaved:
+            self._unsaved += len(unsaved)
+            trouble = (
+                f"the storage holds {self._unsaved} objects in memory only and loses them when it ends, the last one "
+                f"{unsaved[-1]}; free room in {self.storage.settings.data_dir} and upload them again"
+            )
+            logger.error("%s", trouble)
+            self._state = replace(self._state, troubles=(trouble,))
+            with contextlib.suppress(OSError):  # that very disk may be full
+                write_state(self.settings.state_dir, self._state)
 
     def _restarted(self, what: str, part: LocalStorage | LocalPage) -> bool:
         self._restarts += 1

@@ -35,6 +35,7 @@ class LogFile:
         self._limit_bytes = limit_bytes
         self._file = path.open("ab", buffering=0)
         self._bytes = path.stat().st_size
+        self._lost = 0
 
     def write(self, call_id: str, text: str) -> None:
         """Append one line: the time, the call's id (or -), the text without control characters."""
@@ -43,8 +44,15 @@ class LogFile:
         line = f"{stamp} {call_id or '-'} {text.translate(_ESCAPED)}\n".encode()
         if self._bytes + len(line) > self._limit_bytes:
             self._turn()
-        self._file.write(line)
+        try:
+            self._file.write(line)
+        except OSError:  # a disk that is full costs lines, not calls
+            self._lost += 1
+            return
         self._bytes += len(line)
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self.write("", f"… {lost} lines before the last one were lost: there was no room for them")
 
     def close(self) -> None:
         """Close the file."""

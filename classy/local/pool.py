@@ -9,6 +9,7 @@ no lock.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -21,6 +22,8 @@ Start = Callable[[Launch], Awaitable[FunctionProcess]]
 
 FREEZE_AFTER_S = 0.05  # Fn's own
 QUEUE_S = 60.0
+
+logger = logging.getLogger(__name__)
 
 
 class Pool:
@@ -129,7 +132,10 @@ class Pool:
     async def _start_one(self, launch: Launch) -> None:
         try:
             process = await self._start(launch)
-        except FnError as exc:
+        except (FnError, OSError) as exc:
+            if isinstance(exc, OSError):
+                logger.error("%s: no process can be started: %s", launch.name, exc)
+                exc = fn_errors.machine_fails(exc)
             if turn := self._next():
                 turn.set_exception(exc)
             return

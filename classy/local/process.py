@@ -207,8 +207,11 @@ class FunctionProcess:
                     return FunctionReply(response.status, tuple(response.headers.items()), body, length)
             except aiohttp.ClientConnectorError as exc:
                 raise CallNotSent from exc
-            except (aiohttp.ClientError, OSError) as exc:
+            except (aiohttp.ClientError, ConnectionError) as exc:
                 raise fn_errors.no_response() from exc
+            except OSError as exc:  # no room for the answer
+                self._output.say(f"its answer can't be kept: {exc}")
+                raise fn_errors.machine_fails(exc) from exc
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.exited.done():

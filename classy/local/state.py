@@ -21,6 +21,7 @@ from graphpipe_fn.errors import GraphPipeError
 
 STATE_FILE = "cloud.json"
 LOCK_FILE = "cloud.lock"
+LISTS = ("functions", "notes", "troubles")  # which JSON knows as lists only
 POLL_S = 0.02
 
 
@@ -43,6 +44,7 @@ class CloudState:
         app, functions: What can be invoked.
         log_dir: Where to look when something went wrong.
         notes: What the user should know about this start.
+        troubles: What went wrong since, and what to do about it.
     """
 
     pid: int
@@ -56,16 +58,19 @@ class CloudState:
     app: str = ""
     functions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
         """Return whether the process that wrote this is still there."""
-        return bool(self.started) and started_at(self.pid) == self.started
+        return alive(self.pid, self.started)
 
 
 class Lock:
     """
     Hold the right to run a cloud in a state folder, until release() or the end of the process.
+
+    The file says whose it is, for a `down` that can't read the state file.
 
     Raises:
         AlreadyRunning: someone else holds it.
@@ -78,15 +83,33 @@ class Lock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._fd)
-            state = read_state(state_dir)
-            where = f" (pid {state.pid}{', ' + state.agent_url if state.agent_url else ''})" if state else ""
+            state, (pid, _) = read_state(state_dir), holder(state_dir)
+            where = f", {state.agent_url}" if state and state.agent_url else ""
+            where = f" (pid {pid}{where})" if pid else ""
             raise AlreadyRunning(
                 f"the local cloud of {state_dir} runs already{where}; `classy down` stops it"
             ) from None
 
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, f"{os.getpid()} {started_at(os.getpid())}\n".encode())
+
     def release(self) -> None:
         """Let others run."""
         os.close(self._fd)
+
+
+def holder(state_dir: Path) -> tuple[int, str]:
+    """Return who held the lock last: its pid and when it started; (0, "") where that can't be read."""
+    try:
+        pid, _, started = (state_dir / LOCK_FILE).read_text(encoding="utf-8").strip().partition(" ")
+        return int(pid), started
+    except (OSError, ValueError):
+        return 0, ""
+
+
+def alive(pid: int, started: str) -> bool:
+    """Return whether a process is still there, and is not another one with a recycled pid."""
+    return bool(started) and started_at(pid) == started
 
 
 def locked(state_dir: Path) -> bool:
@@ -108,7 +131,7 @@ def read_state(state_dir: Path) -> CloudState | None:
     """Return what the state file says; None where there is none, or none that can be read."""
     try:
         data = json.loads((state_dir / STATE_FILE).read_text(encoding="utf-8"))
-        return CloudState(**{**data, "functions": tuple(data["functions"]), "notes": tuple(data["notes"])})
+        return CloudState(**{**data, **{name: tuple(data.get(name, ())) for name in LISTS}})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -143,10 +166,16 @@ def clean_up_after_kill(state_dir: Path) -> bool:
     return True
 
 
-def wait_until_stopped(state_dir: Path, timeout_s: float) -> bool:
-    """Return True as soon as nothing runs in this state folder, False when that takes too long."""
+def wait_until_stopped(state_dir: Path, state: CloudState | None, timeout_s: float) -> bool:
+    """
+    Return True as soon as nothing runs in this state folder, False when that takes too long.
+
+    Args:
+        state: What ran there, read before it was told to stop: its process, and what its reaper removes last, must
+            be gone too.
+    """
     deadline_s = time.monotonic() + timeout_s
-    while locked(state_dir):
+    while locked(state_dir) or (state and (state.alive or os.path.lexists(state.run_dir))):
         if time.monotonic() > deadline_s:
             return False
         time.sleep(POLL_S)

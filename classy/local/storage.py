@@ -15,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
 REGION = "us-east-1"
+HEALTH_PATH = "/_ministack/health"
 KEY = "test"  # the emulator's account: any key will do
 START_WAIT_S = 20.0
 STOP_WAIT_S = 3.0
 POLL_S = 0.02
+LOG_BYTES = 10 << 20  # of the emulator's log, before it becomes LOG.1 at the next start
+UNSAVED = re.compile(rb"Failed to persist S3 object (.*)")  # what it logs, and tells nobody: it answers 200
 RECEIVES = 5  # of one event before it goes to the dead-letter queue
 
 
@@ -79,6 +83,7 @@ class LocalStorage:
         self.endpoint = f"http://127.0.0.1:{port}"
         self._reaper = reaper
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_read = 0
         self._session: Session | None = None  # kept: what it reads at its first client takes 0.1 s
 
     @property
@@ -132,7 +137,10 @@ class LocalStorage:
             "PERSIST_STATE": "1",
             "STATE_DIR": str((settings.data_dir / "services").resolve()),
         }
+        if settings.log_file.exists() and settings.log_file.stat().st_size > LOG_BYTES:
+            settings.log_file.replace(settings.log_file.with_name(settings.log_file.name + ".1"))
         with settings.log_file.open("ab") as log:
+            self._log_read = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - a fixed command
                 [
                     *(sys.executable, "-I", "-S", LAUNCHER, str(os.getpid()), "0"),
@@ -149,8 +157,10 @@ class LocalStorage:
         try:
             self._wait_until_ready()
             self._set_up()
-        except BaseException:
+        except BaseException as exc:
             self.stop()
+            if isinstance(exc, _errors_of_clients()):
+                raise StorageFailed(f"the object storage can't be set up: {exc}") from exc
             raise
 
     def stop(self) -> None:
@@ -165,6 +175,14 @@ class LocalStorage:
             os.killpg(process.pid, signal.SIGKILL)  # it was seen to survive SIGTERM, and to leave workers
         process.wait()
         self._reaper.remove(process.pid)
+
+    def unsaved(self) -> list[str]:
+        """Return the objects that could not be written to disk since the last call, each with the reason."""
+        with self.settings.log_file.open("rb") as log:
+            log.seek(self._log_read)
+            *lines, rest = log.read().split(b"\n")
+            self._log_read = log.tell() - len(rest)
+        return [found[1].decode("utf-8", "replace") for line in lines if (found := UNSAVED.search(line))]
 
     def s3(self) -> S3Client:
         """Return a new S3 client of this storage."""
@@ -211,7 +229,7 @@ class LocalStorage:
                 raise StorageFailed(f"the object storage ended at once; {self.settings.log_file} says why")
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
             try:
-                connection.request("GET", "/_ministack/health")
+                connection.request("GET", HEALTH_PATH)
                 if connection.getresponse().status == 200:
                     return
             except (OSError, http.client.HTTPException):
@@ -246,6 +264,12 @@ class LocalStorage:
         finally:
             s3.close()
             sqs.close()
+
+
+def _errors_of_clients() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return BotoCoreError, ClientError
 
 
 def environment_of(endpoint: str) -> dict[str, str]:

@@ -13,15 +13,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from classy.local.functions import AppSpec, FunctionSpec
 from classy.local.ids import invoke_url
-from classy.local.state import CloudState, Lock, clean_up_after_kill, locked, read_state, wait_until_stopped
-from classy.local.storage import KEY
+from classy.local.probe import answers
+from classy.local.state import (
+    CloudState,
+    Lock,
+    alive,
+    clean_up_after_kill,
+    holder,
+    locked,
+    read_state,
+    wait_until_stopped,
+)
+from classy.local.storage import HEALTH_PATH, KEY
 
 if TYPE_CHECKING:
     from classy.local.local_cloud import LocalCloud  # and with it the servers, which `down` does not need
@@ -29,6 +40,8 @@ if TYPE_CHECKING:
 READY_WAIT_S = 60.0
 DOWN_WAIT_S = 30.0
 KILL_WAIT_S = 10.0
+REAP_WAIT_S = 3.0  # for the reaper of a cloud that was killed
+TOLD_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one when its terminal is closed
 POLL_S = 0.02
 LOG_BYTES = 10 << 20
 
@@ -41,16 +54,21 @@ def run(
     page: Mapping[str, str] | None = None,
 ) -> int:
     """
-    Run a cloud in the foreground until SIGINT or SIGTERM; call it in the main thread.
+    Run a cloud in the foreground until SIGINT, SIGTERM or SIGHUP; call it in the main thread.
 
     Args:
         prepare, page: See LocalCloud.start().
 
     Returns:
-        The exit status: 0 when it was told to stop.
+        The exit status: 0 when it was told to stop, 130 when that was before it was ready.
     """
-    with _logging_to(cloud.settings.log_dir / "cloud.log"), cloud, _told_to_stop() as stop:
-        state = cloud.start(app, functions, prepare, page)
+    with _logging_to(cloud.settings.log_dir / "cloud.log"), _told_to_stop() as stop, cloud:
+        try:
+            with _interrupted_by_signals():
+                state = cloud.start(app, functions, prepare, page)
+        except KeyboardInterrupt:
+            print("classy: stopped before it was ready", flush=True)
+            return 130
         print(described(state), flush=True)
         status = cloud.watch(stop)
         print("classy: stopping" if status == 0 else f"classy: a part ended; see {state.log_dir}", flush=True)
@@ -86,6 +104,16 @@ def detach(command: Sequence[str], state_dir: Path, environ: Mapping[str, str]) 
         ],
         setsid=True,  # it must outlive this terminal
     )
+    try:
+        return _until_ready(pid, state_dir, log_file)
+    except KeyboardInterrupt:  # ^C reaches this terminal's processes only
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _until_ready(pid: int, state_dir: Path, log_file: Path) -> int:
     deadline_s = time.monotonic() + READY_WAIT_S
     while time.monotonic() < deadline_s:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -103,39 +131,60 @@ def detach(command: Sequence[str], state_dir: Path, environ: Mapping[str, str]) 
 
 
 def down(state_dir: Path) -> int:
-    """Stop the cloud of a state folder and wait until it is gone; return the exit status."""
+    """Stop the cloud of a state folder; return the exit status when every process of it is gone."""
+    state = read_state(state_dir)
     if not locked(state_dir):
+        wait_until_stopped(state_dir, state, REAP_WAIT_S)
         clean_up_after_kill(state_dir)
         print("classy: nothing runs")
         return 0
-    state = read_state(state_dir)
+    # It may be just starting, or its state file may be spoilt: the lock says whose it is too.
     if state is None or not state.alive:
-        if wait_until_stopped(state_dir, DOWN_WAIT_S):  # it was just stopping, or starting
+        pid, started = holder(state_dir)
+        state = CloudState(pid=pid, started=started, run_dir="", log_dir="")
+    if not state.alive:
+        if wait_until_stopped(state_dir, state, DOWN_WAIT_S):  # it was just stopping
             return 0
-        print(f"classy: something holds {state_dir}, but its state file does not say what", file=sys.stderr)
+        print(f"classy: something holds {state_dir}, but it does not say what", file=sys.stderr)
         return 1
     with contextlib.suppress(ProcessLookupError):
         os.kill(state.pid, signal.SIGTERM)
-    if not wait_until_stopped(state_dir, DOWN_WAIT_S) and state.alive:
+    if not wait_until_stopped(state_dir, state, DOWN_WAIT_S) and state.alive:
         with contextlib.suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGKILL)  # the reaper does the rest
-        wait_until_stopped(state_dir, KILL_WAIT_S)
-        clean_up_after_kill(state_dir)
+        wait_until_stopped(state_dir, state, KILL_WAIT_S)
+    clean_up_after_kill(state_dir)
     print("classy: stopped")
     return 0
 
 
 def status(state_dir: Path) -> int:
-    """Say what runs; return 0 when everything does, 1 otherwise."""
+    """Say what runs, and whether it answers; return 0 when everything does, 1 otherwise."""
     state = read_state(state_dir) if locked(state_dir) else None
-    print(described(state) if state else "classy: nothing runs; `classy up` starts it")
-    return 0 if state and state.ready else 1
+    if state is None:
+        pid, started = holder(state_dir)
+        there = locked(state_dir) and alive(pid, started)
+        print(f"classy: starting, or its state can't be read (pid {pid}); `classy down` stops it" if there
+              else "classy: nothing runs; `classy up` starts it")  # fmt: skip
+        return 1
+    parts = ((state.agent_url, "/version"), (state.storage_url, HEALTH_PATH), (state.page_url, "/api/health"))
+    silent = [url for url, path in parts if state.ready and url and not answers(url, path)]
+    print(described(state, silent))
+    return 0 if state.ready and not silent and not state.troubles else 1
 
 
-def described(state: CloudState) -> str:
-    """Return a cloud in words, for people."""
+def described(state: CloudState, silent: Container[str] = ()) -> str:
+    """
+    Return a cloud in words, for people.
+
+    Args:
+        silent: The URLs that do not answer.
+    """
+    troubles = [f"{url} does not answer; the logs may say why, and `classy down` and `classy up` start it anew"
+                for url in (state.agent_url, state.storage_url, state.page_url) if url in silent]  # fmt: skip
     lines = [
         *(f"classy: {note}" for note in state.notes),
+        *(f"classy: trouble: {trouble}" for trouble in (*state.troubles, *troubles)),
         f"classy: {'ready' if state.ready else 'not ready yet'} (pid {state.pid})",
         f"  functions  {state.agent_url}   (fn: FN_API_URL={state.agent_url})",
         *(f"    {state.app} {name:<20} {invoke_url(state.agent_url, state.app, name)}" for name in state.functions),
@@ -150,12 +199,24 @@ def described(state: CloudState) -> str:
 @contextlib.contextmanager
 def _told_to_stop() -> Iterator[threading.Event]:
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled(lambda *_: stop.set()):
         yield stop
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    with _handled(signal.default_int_handler):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in TOLD_TO_STOP}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 @contextlib.contextmanager
