@@ -59,8 +59,8 @@ def predict(service: Service, given: Mapping[str, Any]) -> flask.Response:
     if flask.request.mimetype != MULTIPART:
         raise UnsupportedMedia(f'send {MULTIPART} with the picture in the field "image"')
     pictures = _files(flask.request)
-    if len(pictures) != 1 or "image" not in flask.request.files:
-        raise BadRequest('send one picture, in the field "image"')
+    if len(pictures) != 1 or "image" not in flask.request.files or flask.request.form:
+        raise BadRequest('send one picture, in the field "image", and nothing else')
     manifest = service.classy.manifests.get()
     options = Options(manifest.output.classes, service.settings.language, manifest.ref)
     value, status = classified(service, Ask(pictures, options))

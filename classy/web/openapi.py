@@ -75,8 +75,14 @@ def _operation(operation: Operation, settings: Settings) -> dict[str, Any]:
     problems: dict[str, Any] = {PROBLEM: {"schema": ref("Problem")}}
     if operation.path == "/graphpipe" and operation.method == "POST":
         problems["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
+    done = _answer(200, {kind: {"schema": schema} for kind, schema in operation.answers.items()})
+    if operation.links:
+        done["links"] = {
+            name: {"operationId": name, "parameters": dict(parameters)}
+            for name, parameters in operation.links.items()
+        }
     value["responses"] = {
-        "200": _answer(200, {kind: {"schema": schema} for kind, schema in operation.answers.items()}),
+        "200": done,
         **{str(status): _answer(status, problems) for status in sorted(refuses)},
     }
     return value

@@ -134,7 +134,7 @@ class Operation:
         answers: Of its success: by media type, the schema of the body; None for one without a schema.
         refuses: The statuses of its own errors, beside those that all have.
         open: Whether it needs no key and counts against no limit.
-        status: Of its success.
+        links: Other operations, by their names, and what of the answer is their parameters.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -148,6 +148,7 @@ class Operation:
     refuses: tuple[int, ...] = ()
     open: bool = False
     description: str = ""
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def rule(self) -> str:

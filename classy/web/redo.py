@@ -17,7 +17,7 @@ from classy.web.operations import Service, body_field
 from classy.web.replies import json_reply
 
 if TYPE_CHECKING:
-    from classy.reclassify import Reclassified
+    from classy.reclassified import Reclassified
 
 LIMIT, LIMIT_MAX = 20, 200
 WORKERS = 2
@@ -56,6 +56,7 @@ def _slice(service: Service, model: str, *, after: str, limit: int | None) -> tu
         limit=limit,
         workers=WORKERS,
         deadline_s=deadline_s if left_s is None else min(left_s, deadline_s),
+        call_id=call().id,
     )
     return ref, done
 

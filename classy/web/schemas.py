@@ -218,13 +218,15 @@ ASK: Schema = {
         _ask("name", _URL),
         _ask("imagelink", _URL),
         _ask("image", _BASE64),
-        _ask("images", array({"type": "string", "minLength": 1}, minItems=1)),
+        _ask("images", array({"description": "A URL, or as above; each has its own result or error."}, minItems=1)),
     ]
 }
 FORM: Schema = {
     "type": "object",
     "properties": {"picture": array({"type": "string", "format": "binary"}, minItems=1), **_OPTIONS},
     "required": ["picture"],
+    "additionalProperties": {"type": "string", "format": "binary"},
+    "description": "Files by any name: each is a picture.",
 }
 IMAGE_FORM: Schema = {
     "type": "object",

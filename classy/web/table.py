@@ -60,7 +60,7 @@ def operations() -> tuple[Operation, ...]:
                 schemas={JSON: ASK, FORM_TYPE: FORM, "image/*": BINARY, BYTES: BINARY},
                 examples=_EXAMPLES,
             ),
-            answers={JSON: {"anyOf": [ref("Result"), ref("Results")]}},
+            answers={JSON: {"anyOf": [ref("Result"), ref("Results")]}}, links=_links("$response.body#"),
             refuses=(403, 404, 413, 415, 422, 424, 502, 503, 504),
         ),
         Operation(
@@ -73,7 +73,7 @@ def operations() -> tuple[Operation, ...]:
                 Parameter(name="imagelink", schema=_TEXT, description="the same by another name"),
                 *_OPTIONS,
             ),
-            answers={JSON: ref("Result")},
+            answers={JSON: ref("Result")}, links=_links("$response.body#"),
             refuses=(403, 404, 413, 422, 424, 502, 503, 504),
         ),
         Operation(
@@ -96,7 +96,7 @@ def operations() -> tuple[Operation, ...]:
                 Parameter(name="format", schema={**STRING, "enum": ["json", "csv"], "default": "json"},
                           description="of the answer"),
             ),
-            answers={JSON: ref("Records"), "text/csv": STRING},
+            answers={JSON: ref("Records"), "text/csv": STRING}, links=_links("$response.body#/records/0", "id"),
             refuses=(404, 502),
         ),
         Operation(
@@ -124,6 +124,13 @@ def operations() -> tuple[Operation, ...]:
         Operation(
             method="GET", path="/api/models", name="models", view=Models().listed,
             summary="List the published models.", answers={JSON: ref("Models")}, refuses=(502, 503),
+            links={
+                "model_file": {
+                    "name": "$response.body#/models/0/name",
+                    "version": "$response.body#/models/0/version",
+                    "file": "manifest.json",
+                }
+            },
         ),
         Operation(
             method="GET", path="/api/models/current", name="current_model", view=current,
@@ -152,7 +159,8 @@ def operations() -> tuple[Operation, ...]:
             method="POST", path="/api/predictions", name="predict", view=classify.predict,
             summary="Classify a form's picture; every class's probability, as in the MNIST application.",
             body=Body(schemas={FORM_TYPE: IMAGE_FORM}),
-            answers={JSON: ref("Prediction")}, refuses=(403, 413, 415, 422, 502, 503, 504),
+            answers={JSON: ref("Prediction")}, links=_links("$response.body#"),
+            refuses=(403, 413, 415, 422, 502, 503, 504),
         ),
         Operation(
             method="POST", path="/api/predictions/repredict-all", name="repredict_all", view=redo.repredict_all,
@@ -194,6 +202,12 @@ def operations() -> tuple[Operation, ...]:
             summary="Read this document.", answers={"text/html": STRING},
         ),
     )  # fmt: skip
+
+
+def _links(answer: str, record_id: str = "record_id") -> dict[str, dict[str, str]]:
+    """Return what can be asked of a picture that an answer tells of."""
+    record, picture = {"id": f"{answer}/{record_id}"}, {"sha256": f"{answer}/picture_sha256"}
+    return {"record": record, "forget": record, "thumbnail": picture, "picture": picture}
 
 
 def _path(name: str, schema: dict[str, object], description: str) -> Parameter:
