@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from classy.dialling import Allowance, Resolve, default_tls, system_resolve
-from classy.errors import PictureTooLarge, SourceFailed, SourceNotFound, UnusableURL, batch_too_large
+from classy.errors import PictureTooLarge, SourceFailed, SourceNotFound, UnreadablePicture, UnusableURL, batch_too_large
 from classy.guarded_http import Answer, exchange
 from classy.networks import Opened
 from classy.urls import URL, parse_url, shown_url
@@ -195,8 +195,8 @@ class Fetcher:
             data = self._storage.get(
                 f"s3://{uri[5:]}", limit_bytes=self._limits.limit_bytes, deadline_s=deadline_s, admit=share.reach
             )
-            if not data:
-                raise _empty(shown)
+            if not data:  # the object itself, and no server's bad moment: an upload's event need not come again
+                raise UnreadablePicture(f"{shown} is empty; upload the picture again")
         except TooLarge as exc:
             raise _too_large(shown, self._limits.limit_bytes) from exc
         except BaseException:

@@ -18,7 +18,14 @@ import pytest
 from hostile.servers import Case, Peer, Server, head
 
 from classy.download import DownloadLimits, Fetcher
-from classy.errors import PictureTooLarge, SourceFailed, SourceNotFound, SourceTimedOut, StorageFailed, UnusableURL
+from classy.errors import (
+    PictureTooLarge,
+    SourceNotFound,
+    SourceTimedOut,
+    StorageFailed,
+    UnreadablePicture,
+    UnusableURL,
+)
 from classy.objects import ObjectStorage, Storage
 from graphpipe_fn.errors import GraphPipeError, TooLarge
 
@@ -183,7 +190,7 @@ def test_callers_read_allowed_buckets_only(objects: ObjectStorage, endpoint: str
     outcomes = fetcher.fetch_all(
         [*(f"s3://pictures/{name}" for name in uris), "S3://pictures/cat.png", "s3://other/cat.png"]
     )
-    assert [bytes, SourceNotFound, SourceFailed, PictureTooLarge, bytes, UnusableURL] == [type(o) for o in outcomes]
+    assert [bytes, SourceNotFound, UnreadablePicture, PictureTooLarge, bytes, UnusableURL] == [type(o) for o in outcomes]
     assert [outcomes[0], outcomes[4]] == [b"meow", b"meow"]
     assert (
         _message(outcomes[5])
