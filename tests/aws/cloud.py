@@ -153,23 +153,32 @@ class Cloud:
         assert not check or done.returncode == 0, f"serverless {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
         return done
 
-    def curl(self, *arguments: str, check: bool = True) -> bytes:
-        """Return what curl prints; names of AWS lead to the front, whose certificate is believed."""
+    def curl(self, *arguments: str, local: bool = False, check: bool = True) -> bytes:
+        """
+        Return what curl prints.
+
+        Args:
+            arguments: Of curl.
+            local: Whether the URL is this machine's; otherwise names of AWS lead to the front, whose certificate is
+                believed.
+            check: Whether anything but an answer fails.
+        """
         command = ["curl", "--silent", "--show-error", "--max-time", "60", "--noproxy", "*"]
-        command += ["--cacert", str(self.front.certificate), "--connect-to", f"::127.0.0.1:{self.front.port}"]
+        if not local:
+            command += ["--cacert", str(self.front.certificate), "--connect-to", f"::127.0.0.1:{self.front.port}"]
         done = subprocess.run([*command, *arguments], capture_output=True, timeout=90)
         assert not check or done.returncode == 0, done.stderr.decode()
         return done.stdout
 
     def processes(self, function: str) -> list[int]:
-        """Return the process ids of a function's runtime clients, of this cloud."""
+        """Return the process ids of a function's runtime clients, of this cloud; "" is all functions."""
         found = []
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 environ = (folder / "environ").read_bytes().split(b"\0")
                 words = (folder / "cmdline").read_bytes().split(b"\0")
                 ours = f"AWS_ENDPOINT_URL={self.front.endpoint}".encode() in environ
-                named = f"AWS_LAMBDA_FUNCTION_NAME={function}".encode() in environ
+                named = not function or f"AWS_LAMBDA_FUNCTION_NAME={function}".encode() in environ
                 if ours and named and words[1:4] == [b"-S", b"-m", b"awslambdaric"]:
                     found.append(int(folder.name))
         return found

@@ -95,7 +95,16 @@ def environment_folder(port: int) -> Path:
 
 
 class PythonEnvironment(lambda_runtime.ProvidedWorker):  # type: ignore[misc]
-    """An execution environment that leaves nothing behind."""
+    """An execution environment that leaves nothing behind, and tells of a failed initialisation as Lambda does."""
+
+    def _await_init(self, init_timeout: float | None = None) -> None:
+        try:
+            super()._await_init(init_timeout)
+        except RuntimeError:
+            error = self._init_error
+            if isinstance(error, dict):
+                raise lambda_runtime.ProvidedRuntimeError(error["errorMessage"], error["errorType"]) from None
+            raise
 
     def _shutdown_server(self) -> None:
         server = self._server

@@ -118,9 +118,11 @@ class _Server(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request: object, client_address: object) -> None:
         """Shake hands in the connection's own thread."""
-        if self.tls is not None:
-            request = self.tls.wrap_socket(request, server_side=True)  # type: ignore[arg-type]
-        super().finish_request(request, client_address)  # type: ignore[arg-type]
+        if self.tls is None:
+            super().finish_request(request, client_address)  # type: ignore[arg-type]
+            return
+        with self.tls.wrap_socket(request, server_side=True) as wrapped:  # type: ignore[arg-type]
+            super().finish_request(wrapped, client_address)  # type: ignore[arg-type]
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of peers that were killed or lost patience: these tests do that to them."""
