@@ -271,7 +271,10 @@ def _parser() -> argparse.ArgumentParser:
         "up",
         help="run all four functions, an object storage and an Fn-compatible endpoint on this machine",
         description="Run all four functions, an object storage and an Fn-compatible endpoint on 127.0.0.1. This is "
-        "for one machine; at scale run them on Fn, Oracle Functions or AWS Lambda.",
+        "for one machine; at scale run them on Fn, Oracle Functions or AWS Lambda. Every function is a process of "
+        "its own with Fn's environment, memory, time, idle time and open files. Not imitated: another user (uid 1000), a "
+        "read-only root, a noexec /tmp, and Fn's 50 processes and threads, of which the function's log only warns; "
+        "`make test-fn-image` runs the functions' images with all of these.",
     )
     add.add_argument("--detach", action="store_true", help="return once all is ready; `classy down` stops it")
     add.add_argument(

@@ -111,6 +111,13 @@ def test_the_memory_limit_is_named_in_the_log(agent: Running) -> None:
     assert "over its limit of 128 MB" in agent.log("fails")
 
 
+def test_more_threads_than_fn_allows_are_named_in_the_log(agent: Running) -> None:
+    """What would fail in a container works here, and the log says so, once."""
+    assert agent.invoke("fails", b"threads").status == 200
+    warned = "threads; Fn starts no more than 50"
+    assert agent.log("fails").count(warned) == 1
+
+
 def test_a_function_gets_fns_environment_and_nothing_else(agent: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process sees its configuration and what Fn sets, never this machine's environment or home."""
     monkeypatch.setenv("A_SECRET_OF_THE_HOST", "1")

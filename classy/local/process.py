@@ -33,6 +33,11 @@ SOCKET_POLL_S = 0.005
 EXIT_WAIT_S = 0.5
 HEADER_BYTES = 64 << 10
 OPEN_FILES = 350  # Fn's own
+THREADS = (
+    50  # Fn's own, of all processes in a container; to enforce it takes cgroups, or another user for each function
+)
+
+_TOLD = frozenset(("RssAnon", "RssShmem", "Threads"))  # in /proc/PID/status
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class FunctionProcess:
         self._process, self._folder, self._output, self._reaper = process, folder, output, reaper
         self._socket = folder / "lsnr.sock"
         self._killed_for = ""
+        self._warned_of_threads = False
         self.exited = asyncio.ensure_future(self._watch())
 
     @classmethod
@@ -170,14 +176,24 @@ class FunctionProcess:
                 self._output.say(f"killed: {why}")
             self._signal(signal.SIGKILL)
 
-    def memory_mb(self) -> float:
-        """Return the memory that only this process holds, in MB; 0 where the system does not tell."""
+    def check(self) -> None:
+        """
+        Kill the process when it holds more than its memory; say once when it has more threads than Fn allows.
+
+        Of the memory that counts which only this process holds. Linux alone tells; elsewhere nothing happens.
+        """
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
         except (OSError, UnicodeDecodeError):
-            return 0.0
-        kilobytes = (line.split()[1] for line in status.splitlines() if line.startswith(("RssAnon:", "RssShmem:")))
-        return sum(map(int, kilobytes)) / 1024
+            return
+        lines = (line.partition(":") for line in status.splitlines())
+        told = {name: int(value.split()[0]) for name, _, value in lines if name in _TOLD}
+        memory_mb = (told.get("RssAnon", 0) + told.get("RssShmem", 0)) / 1024
+        if memory_mb > self.launch.memory_mb:
+            self.kill(f"it holds {memory_mb:.0f} MB, over its limit of {self.launch.memory_mb} MB")
+        elif told.get("Threads", 0) > THREADS and not self._warned_of_threads:
+            self._warned_of_threads = True
+            self._output.say(f"it has {told['Threads']} threads; Fn starts no more than {THREADS}")
 
     async def _watch(self) -> None:
         code = await self._process.wait()

@@ -27,6 +27,7 @@ locals {
   apart = {
     CLASSY_LIMIT_ROWS  = "9"
     CLASSY_LIMIT_BYTES = "5500000"
+    CLASSY_LIMIT_REQUEST_BYTES = "5500000"
   }
   front = merge(
     { CLASSY_RESULTS = "s3://${local.buckets.results}", CLASSY_LANGUAGE = var.language },

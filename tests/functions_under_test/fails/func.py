@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 
 
@@ -23,6 +24,15 @@ def handler(ctx, data=None):
     if how == "sleep":
         print("falling asleep")
         time.sleep(600)
+    if how == "threads":
+        over = threading.Event()
+        threads = [threading.Thread(target=over.wait) for _ in range(60)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)  # longer than the agent looks away
+        over.set()
+        for thread in threads:
+            thread.join()
     if how == "memory":
         time.sleep(len(bytearray(600_000_000)))
     if how == "hang up":
