@@ -22,6 +22,7 @@ from classy.events import is_event
 from classy.exif import parse_about
 from classy.kept import KeptPictures
 from classy.models.manifest import Manifest
+from classy.peers import aws_access
 from classy.pipeline import Manifests, Pipeline, object_storage, row_error
 from classy.records.recorder import Recorder, scores, source_of
 from classy.records.store import RecordStore
@@ -91,7 +92,11 @@ class Classy:
         self._pipeline = Pipeline(settings, self.manifests)
         self._now = now
         self._defaults = Options(settings.top_k, settings.language)
-        self._recorder = Recorder(settings.records, places=settings.places, now=now) if settings.records else None
+        self._recorder = (
+            Recorder(settings.records, places=settings.places, now=now, aws=aws_access(settings))
+            if settings.records
+            else None
+        )
         self._uploads = Uploads(settings, self.manifests, self._uploaded, recorder=self._recorder, now=now)
         self._first = True
 

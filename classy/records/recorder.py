@@ -11,8 +11,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from classy.countries import country_at
 from classy.exif import parse_about
 from classy.models.manifest import Manifest
 from classy.records.store import RecordStore, open_records
@@ -28,6 +29,9 @@ from classy.settings import Places
 from classy.urls import shown_url
 from graphpipe_fn.messages import Call, Timing
 
+if TYPE_CHECKING:
+    from graphpipe_fn.transports.aws_access import AwsAccess
+
 log = logging.getLogger(__name__)
 URI_MAX = 2_000
 
@@ -38,12 +42,17 @@ class Recorder:
 
     Args:
         url: Of the store; see classy.records.store.
-        places: What is kept of a place: nothing ("off"), a point of a 0.1° grid ("coarse"), or all ("exact").
+        places: What is kept of a place: nothing ("off"), its country, also a point of a 0.1° grid ("coarse"), or all
+            ("exact").
         now: The clock, aware.
+        aws: How DynamoDB is reached, where the store is there.
     """
 
-    def __init__(self, url: str, *, places: Places, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, url: str, *, places: Places, now: Callable[[], datetime], aws: AwsAccess | None = None
+    ) -> None:
         self._url = url
+        self._aws = aws
         self._places = places
         self._now = now
         self._lock = threading.Lock()
@@ -59,7 +68,7 @@ class Recorder:
         """
         with self._lock:
             if self._opened is None:
-                self._opened = open_records(self._url)
+                self._opened = open_records(self._url, self._aws)
             return self._opened
 
     def prepare(self) -> None:
@@ -92,13 +101,15 @@ class Recorder:
             RecordsFailed: the store can't be reached, is full, or refuses.
         """
         told = parse_about(about)
+        place, country = _kept(told.place, self._places)
         record = Classification(
             source=source,
             model=ModelVersion(manifest.name, manifest.version, manifest.sha256),
             classified_at=self._now(),
             picture_sha256=told.sha256,
             taken_at=told.taken_at,
-            place=self._kept(told.place),
+            place=place,
+            country=country,
             top_k=() if isinstance(outcome, Refusal) else tuple(outcome),
             refusal=outcome if isinstance(outcome, Refusal) else None,
             timings=tuple(timings),
@@ -118,10 +129,15 @@ class Recorder:
         except Exception as exc:  # noqa: BLE001 - whoever records next is told
             log.warning("records: %s", exc)
 
-    def _kept(self, place: Place | None) -> Place | None:
-        if place is None or self._places == "off":
-            return None
-        return place.coarsened() if self._places == "coarse" else place
+
+def _kept(place: Place | None, places: Places) -> tuple[Place | None, str]:
+    """Return what a record keeps of a place, and its country, which is that of the exact place."""
+    if place is None or places == "off":
+        return None, ""
+    country = country_at(place.latitude_deg, place.longitude_deg)
+    if places == "country":
+        return None, country
+    return (place.coarsened() if places == "coarse" else place), country
 
 
 def scores(entries: Sequence[dict[str, Any]]) -> tuple[ClassScore, ...]:
