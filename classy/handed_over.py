@@ -6,12 +6,16 @@ Source: AWS, Lambda quotas: 6 MB for a call that is waited for, 1 MB for one tha
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from classy.objects import ObjectStorage
 from graphpipe_fn.model import Buffer
+
+if TYPE_CHECKING:
+    from classy.objects import ObjectStorage
 
 TIMEOUT_S = 30.0  # for one message, at most some 40 MB
 
@@ -21,12 +25,17 @@ class ObjectHandover:
     Be a graphpipe_fn.handover.Handover in object storage.
 
     Args:
+        storage: Opens the storage, at the first message that needs it: most fit their road.
         place: `s3://BUCKET[/PREFIX]`, the same for every function.
     """
 
-    def __init__(self, storage: ObjectStorage, place: str) -> None:
-        self._storage = storage
+    def __init__(self, storage: Callable[[], ObjectStorage], place: str) -> None:
+        self._open = storage
         self._place = place.rstrip("/")
+
+    @cached_property
+    def _storage(self) -> ObjectStorage:
+        return self._open()
 
     def put(self, buffers: Sequence[Buffer]) -> str:
         """
@@ -35,7 +44,7 @@ class ObjectHandover:
         Raises:
             StorageFailed: the storage can't be reached, or refuses.
         """
-        name = uuid.uuid4().hex
+        name = os.urandom(16).hex()
         self._storage.put(f"{self._place}/{name}", b"".join(buffers))
         return name
 

@@ -14,13 +14,13 @@ from graphpipe_fn.errors import BadConfig
 from graphpipe_fn.messages import InferRequest
 from graphpipe_fn.model import Model
 from graphpipe_fn.routed import Routed
-from graphpipe_fn.transports import connect
-from graphpipe_fn.transports.aws_access import AwsAccess
 
 if TYPE_CHECKING:
+    from classy.objects import ObjectStorage
     from graphpipe_fn.client import Client
     from graphpipe_fn.handover import Handover
     from graphpipe_fn.split import Split
+    from graphpipe_fn.transports.aws_access import AwsAccess
 
 LAMBDA = "lambda:"
 # Of a message on its way to Lambda: base64 makes 6 MB of it, and the envelope takes some. Source: AWS, Lambda quotas.
@@ -29,6 +29,8 @@ MESSAGE_MAX = 4_700_000
 
 def aws_access(settings: Settings) -> AwsAccess:
     """Return how AWS is reached."""
+    from graphpipe_fn.transports.aws_access import AwsAccess
+
     return AwsAccess(
         region=settings.s3_region,
         access_key_id=settings.s3_access_key_id,
@@ -43,13 +45,19 @@ def handover(settings: Settings) -> Handover | None:
     if not settings.handover:
         return None
     from classy.handed_over import ObjectHandover
-    from classy.pipeline import object_storage
 
-    return ObjectHandover(object_storage(settings), settings.handover)
+    def storage() -> ObjectStorage:
+        from classy.pipeline import object_storage
+
+        return object_storage(settings)
+
+    return ObjectHandover(storage, settings.handover)
 
 
 def peer(uri: str, settings: Settings) -> Client | Split:
     """Return the stage behind a URI; nothing is sent yet."""
+    from graphpipe_fn.transports import connect
+
     client = connect(uri, timeout_s=settings.hop_timeout_s, aws=aws_access(settings), handover=handover(settings))
     if not uri.lower().startswith(LAMBDA):
         return client
@@ -99,6 +107,7 @@ class Queue:
             GraphPipeError: it could not be queued.
         """
         from graphpipe_fn.codec import encode_request
+        from graphpipe_fn.transports import connect
         from graphpipe_fn.transports.aws_lambda import LambdaTransport
 
         client = self._clients.get(uri)

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classy.errors import StorageFailed
-from classy.kept import THUMBNAIL_PX
-from classy.models.manifest import InputSpec, Manifest
 from classy.peers import peer, served
 from classy.settings import BadSetting, Settings
 from graphpipe_fn.chain import Chain
@@ -28,6 +26,7 @@ from graphpipe_fn.rows import ABOUT, ERRORS, decode_about, decode_row_errors, ra
 
 if TYPE_CHECKING:
     from classy.images import Prepared
+    from classy.models.manifest import InputSpec, Manifest
     from classy.models.store import ModelStore
     from classy.objects import ObjectStorage
     from graphpipe_fn.client import Client
@@ -212,7 +211,11 @@ class Pipeline:
         remote = ("downloader", "preprocessor", "vgg")
         self._clients: tuple[Client | Split, ...] = ()
         self._outputs = ("", ERRORS, "model", *((ABOUT,) if settings.records else ()))
-        self._wishes = {"thumbnail_px": THUMBNAIL_PX} if settings.records and settings.pictures else {}
+        self._wishes: dict[str, int] = {}
+        if settings.records and settings.pictures:
+            from classy.kept import THUMBNAIL_PX
+
+            self._wishes["thumbnail_px"] = THUMBNAIL_PX
         stages: Sequence[Model]
         if settings.topology == "in-process":
             stages = (downloader(settings), preprocessor(settings, manifests), vgg(settings, manifests))

@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from classy.errors import batch_too_large
-from classy.models.manifest import InputSpec
 from graphpipe_fn.binding import bind
 from graphpipe_fn.errors import BadConfig, BadTensor, GraphPipeError, TooLarge, Unavailable
 from graphpipe_fn.loading import Loading
@@ -36,6 +35,7 @@ from graphpipe_fn.rows import ABOUT, ERRORS, rows_response
 
 if TYPE_CHECKING:
     from classy.images import Prepared
+    from classy.models.manifest import InputSpec
 
 SERVER = "classy"
 THUMBNAIL_PX_MAX = 256  # of the longer side; what Classy asks for is 160

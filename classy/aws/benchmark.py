@@ -7,9 +7,9 @@ The caller's network, the gateway and Lambda's own start are not in it; the log'
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from classy.errors import BadRequest
@@ -64,11 +64,10 @@ def measured(work: Callable[[], object], cycles: int, *, deadline_s: float | Non
 def process_age_ms() -> float | None:
     """Return how long ago this process started, to 10 ms; None where there is no /proc. Source: proc(5), stat."""
     try:
-        started = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        with open("/proc/self/stat", encoding="utf-8") as file:
+            started = int(file.read().rpartition(")")[2].split()[19])
     except OSError:
         return None
-    import os
-
     return round((time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")) * 1000, 1)
 
 

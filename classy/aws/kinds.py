@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from classy.asks import SOURCE_KEYS
+from classy.aws.upkeep import is_benchmark, is_warm_up
 from classy.events import is_event
 from graphpipe_fn.adapters.aws_lambda import http_request
 
 Kind = Literal["http", "queue", "warm-up", "benchmark", "upload", "question", "unknown"]
-WARMERS = frozenset({"serverless-plugin-warmup"})
 WRAPPINGS_MAX = 4  # S3 → SNS → SNS → SQS is the deepest that makes sense
 
 
@@ -35,22 +35,13 @@ def kind_of(event: Any) -> Kind:
         return "queue"
     if is_warm_up(event):
         return "warm-up"
-    if "num_of_cycles" in event:
+    if is_benchmark(event):
         return "benchmark"
     if is_event(event):
         return "upload"
     if not event or any(key in event for key in SOURCE_KEYS):
         return "question"
     return "unknown"
-
-
-def is_warm_up(event: Any) -> bool:
-    """Return whether an event only keeps a function warm."""
-    return isinstance(event, Mapping) and (
-        event.get("warmup") is True
-        or event.get("detail-type") == "Scheduled Event"
-        or (isinstance(event.get("source"), str) and event["source"] in WARMERS)
-    )
 
 
 def unwrapped(event: Any) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from classy.aws.benchmark import cycles_of, measured, process_age_ms
-from classy.aws.kinds import kind_of
+from classy.aws.upkeep import is_benchmark, is_warm_up
 from graphpipe_fn.adapters.aws_lambda import call_at
 from graphpipe_fn.adapters.aws_lambda import handler as http_handler
 from graphpipe_fn.errors import GraphPipeError
@@ -51,8 +51,7 @@ def stage_handler(
     def handle(event: Any, context: Any) -> dict[str, Any]:
         nonlocal calls
         calls += 1
-        kind = kind_of(event)
-        if kind not in ("warm-up", "benchmark"):
+        if not is_warm_up(event) and not is_benchmark(event):
             return serve(event, context)
         call = call_at(context)
         about: dict[str, Any] = {"function": name, "cold": calls == 1, "init_ms": init_ms}
@@ -61,7 +60,7 @@ def stage_handler(
             prepare()
             about["load_ms"] = round((time.perf_counter() - began_s) * 1000, 3)
             about["age_s"] = round(time.perf_counter() - started_s, 3)
-            if kind == "benchmark" and sample is not None:
+            if is_benchmark(event) and sample is not None:
                 request = sample()
                 about |= measured(
                     lambda: model.infer(request.replace(call=call)), cycles_of(event), deadline_s=call.deadline_s
