@@ -11,7 +11,7 @@ BUNDLE_FOR = --python $(BUNDLE_PYTHON) --arch $(BUNDLE_ARCH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-cold bundle bundle-lock test-fn-image test-fn-server clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-cold cost bundle bundle-lock test-fn-image test-fn-server clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ bench-pictures: $(VENV)/dev.done ## picture decoding beside plain Pillow
 
 bench-cold: $(VENV)/dev.done ## whole cold starts of the classifier beside the usual way
 	$(BIN)/python bench/cold.py
+
+cost: $(VENV)/dev.done ## how many pictures a dollar classifies on Lambda, from times measured here
+	$(BIN)/python bench/cost.py $(COST_ARGS)
 
 clean: stop ## remove everything that was made, the virtual environment too
 	rm -rf $(VENV) .classy build dist bundle functions/*/bundle .pytest_cache .mypy_cache .ruff_cache .hypothesis
