@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from classy.dialling import Allowance, Resolve, default_tls, system_resolve
-from classy.errors import PictureTooLarge, SourceFailed, SourceNotFound, UnreadablePicture, UnusableURL, batch_too_large
+from classy.errors import (
+    PictureTooLarge,
+    SourceFailed,
+    SourceNotFound,
+    UnreadablePicture,
+    UnusableURL,
+    batch_too_large,
+)
 from classy.guarded_http import Answer, exchange
 from classy.networks import Opened
 from classy.urls import URL, parse_url, shown_url

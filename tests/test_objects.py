@@ -190,13 +190,15 @@ def test_callers_read_allowed_buckets_only(objects: ObjectStorage, endpoint: str
     outcomes = fetcher.fetch_all(
         [*(f"s3://pictures/{name}" for name in uris), "S3://pictures/cat.png", "s3://other/cat.png"]
     )
-    assert [bytes, SourceNotFound, UnreadablePicture, PictureTooLarge, bytes, UnusableURL] == [type(o) for o in outcomes]
+    assert [bytes, SourceNotFound, UnreadablePicture, PictureTooLarge, bytes, UnusableURL] == [
+        type(o) for o in outcomes
+    ]
     assert [outcomes[0], outcomes[4]] == [b"meow", b"meow"]
     assert (
         _message(outcomes[5])
         == "s3://other/cat.png is in a bucket that callers may not read; CLASSY_BUCKETS opens buckets"
     )
-    assert _message(outcomes[2]) == "s3://pictures/empty.png is empty: its server sent no bytes; check the address"
+    assert _message(outcomes[2]) == "s3://pictures/empty.png is empty; upload the picture again"
     assert _message(outcomes[3]) == (
         "s3://pictures/large.png has over 4 bytes; give a smaller picture, or raise CLASSY_LIMIT_BYTES"
     )
