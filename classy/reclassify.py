@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 
 from classy import answers
 from classy.errors import (
@@ -33,7 +33,7 @@ from classy.errors import (
 from classy.exif import parse_about
 from classy.kept import KeptPictures
 from classy.models.manifest import Manifest
-from classy.pipeline import Manifests, Pipeline
+from classy.pipeline import Classified, Manifests
 from classy.reclassified import Outcome, Reclassified, Tally, redone
 from classy.records.recorder import scores
 from classy.records.store import RecordStore
@@ -44,7 +44,7 @@ from graphpipe_fn.messages import Call, Timing
 
 log = logging.getLogger(__name__)
 ROWS = 8  # of one call of the pipeline: its bytes are in memory once per worker
-PAUSES_S = (0.5, 2.0, 8.0)  # before a call that failed as a whole is made again
+PAUSES_S = (0.5, 2.0, 8.0)  # before a call that nobody answered is made again
 _VERDICTS = frozenset(kind.code for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly))
 _PASSING = frozenset(kind.code for kind in (Busy, TransportFailed, Unavailable))
 _HOPELESS = frozenset(kind.code for kind in (BadModel, ModelMissing, ModelSpoilt))  # for every picture alike
@@ -65,6 +65,12 @@ class _Row:
         return self.values if isinstance(self.values, GraphPipeError) else None
 
 
+class Stages(Protocol):
+    """What classifies: classy.pipeline.Pipeline."""
+
+    def classify(self, sources: Sequence[str | bytes | GraphPipeError], *, model: str, call: Call) -> Classified: ...
+
+
 class Reclassifier:
     """
     Let a model see all pictures that are recorded.
@@ -75,6 +81,7 @@ class Reclassifier:
         kept: Where uploads are; None where none are kept.
         manifests, pipeline: Of the models and the stages.
         now: The clock, aware.
+        pauses_s: Before each further try of a call that nobody answered.
     """
 
     def __init__(
@@ -84,8 +91,9 @@ class Reclassifier:
         store: RecordStore,
         kept: KeptPictures | None,
         manifests: Manifests,
-        pipeline: Pipeline,
+        pipeline: Stages,
         now: Callable[[], datetime],
+        pauses_s: Sequence[float] = PAUSES_S,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -93,6 +101,7 @@ class Reclassifier:
         self._manifests = manifests
         self._pipeline = pipeline
         self._now = now
+        self._pauses_s = pauses_s
 
     def run(
         self,
@@ -182,7 +191,7 @@ class Reclassifier:
         if not records:
             return []
         sources = [self._source(record) for record in records]
-        rows = self._asked(sources, manifest, call, stopping)
+        rows = self._asked(sources, manifest, call, stopping, self._pauses_s)
         asked = [row for source, row in zip(sources, rows, strict=True) if not isinstance(source, GraphPipeError)]
         if asked and all(row.unanswered for row in asked):
             raise asked[0].values  # a stage is down; the pictures are not to blame
@@ -225,7 +234,7 @@ class Reclassifier:
         manifest: Manifest,
         call: Call,
         stopping: Event,
-        pauses_s: Sequence[float] = PAUSES_S,
+        pauses_s: Sequence[float] = (),
     ) -> list[_Row]:
         """
         Ask the pipeline; a picture that spoils the whole call is found by asking about each alone.
@@ -247,7 +256,7 @@ class Reclassifier:
                 return self._asked(sources, manifest, call, stopping, () if stopping.is_set() else pauses_s[1:])
             if len(sources) == 1:
                 return [_Row(exc, unanswered=exc.code in _PASSING)]
-            return [row for source in sources for row in self._asked([source], manifest, call, stopping, ())]
+            return [row for source in sources for row in self._asked([source], manifest, call, stopping)]
         rows = []
         for source, values, ref, about in zip(sources, done.rows, done.models, done.about, strict=True):
             row = _Row(values, about, done.timings)
