@@ -117,11 +117,13 @@ def _web(args: argparse.Namespace, state_dir: Path) -> int:
 
 
 def _history(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.peers import aws_access
     from classy.records import report
     from classy.records.store import open_records
     from classy.records.values import Box, Query
 
-    url = Settings.from_env(os.environ).records
+    settings = Settings.from_env(os.environ)
+    url = settings.records
     local = (state_dir / "records.db").absolute()
     if not url and not local.exists():
         hint = "`classy up` keeps some, or set CLASSY_RECORDS"
@@ -134,8 +136,9 @@ def _history(args: argparse.Namespace, state_dir: Path) -> int:
         label=args.label,
         model=args.model,
         source=args.source,
+        country=args.country or "",
     )
-    store = open_records(url or f"sqlite:///{local}")
+    store = open_records(url or f"sqlite:///{local}", aws_access(settings))
     try:
         printer = {"json": report.print_json, "csv": report.print_csv, "table": report.print_table}[args.format]
         printer(report.found(store, query, args.limit))
@@ -159,6 +162,14 @@ def _reclassify(args: argparse.Namespace, state_dir: Path) -> int:
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone()  # without an offset it is this machine's time
+
+
+def _country(text: str) -> str:
+    from classy.countries import country_codes
+
+    if text.upper() not in country_codes():
+        raise argparse.ArgumentTypeError(f"{text!r} is no country; give two letters of ISO 3166-1, as JP")
+    return text.upper()
 
 
 def _settings(args: argparse.Namespace, state_dir: Path) -> int:
@@ -272,9 +283,9 @@ def _parser() -> argparse.ArgumentParser:
         help="run all four functions, an object storage and an Fn-compatible endpoint on this machine",
         description="Run all four functions, an object storage and an Fn-compatible endpoint on 127.0.0.1. This is "
         "for one machine; at scale run them on Fn, Oracle Functions or AWS Lambda. Every function is a process of "
-        "its own with Fn's environment, memory, time, idle time and open files. Not imitated: another user (uid 1000), a "
-        "read-only root, a noexec /tmp, and Fn's 50 processes and threads, of which the function's log only warns; "
-        "`make test-fn-image` runs the functions' images with all of these.",
+        "its own with Fn's environment, memory, time, idle time and open files. Not imitated: another user (uid "
+        "1000), a read-only root, a noexec /tmp, and Fn's 50 processes and threads, of which the function's log only "
+        "warns; `make test-fn-image` runs the functions' images with all of these.",
     )
     add.add_argument("--detach", action="store_true", help="return once all is ready; `classy down` stops it")
     add.add_argument(
@@ -314,6 +325,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add.add_argument("--until", type=_time, metavar="TIME", help="before then")
     add.add_argument("--box", metavar="W,S,E,N", help="taken there, in degrees: --box=139,35,140,36")
+    add.add_argument("--country", type=_country, metavar="XX", help="taken there: two letters, as JP")
     add.add_argument("--label", default="", help="the likeliest class: its name in any language, or its id")
     add.add_argument("--model", default="", metavar="NAME[@VERSION]", help="the model that answered")
     add.add_argument("--source", default="", help="url, bucket or upload; s3://BUCKET; or a whole URI")

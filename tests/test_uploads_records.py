@@ -187,18 +187,23 @@ def test_a_record_says_what_the_picture_says(scene: Scene) -> None:
     assert {"downloader", "preprocessor", "vgg"} <= {hop.name for hop in kept.timings}
 
 
-PLACES: list[Any] = [({}, Place(-33.9, 151.2)), ({"CLASSY_PLACES": "coarse"}, Place(-33.9, 151.2)),
-                     ({"CLASSY_PLACES": "exact"}, EXACT), ({"CLASSY_PLACES": "off"}, None)]  # fmt: skip
+PLACES: list[Any] = [
+    pytest.param({}, Place(-33.9, 151.2), "AU", id="default"),
+    pytest.param({"CLASSY_PLACES": "coarse"}, Place(-33.9, 151.2), "AU", id="coarse"),
+    pytest.param({"CLASSY_PLACES": "exact"}, EXACT, "AU", id="exact"),
+    pytest.param({"CLASSY_PLACES": "country"}, None, "AU", id="country"),
+    pytest.param({"CLASSY_PLACES": "off"}, None, "", id="off"),
+]
 
 
-@pytest.mark.parametrize(("environ", "place"), PLACES)
+@pytest.mark.parametrize(("environ", "place", "country"), PLACES)
 def test_a_place_is_kept_as_precisely_as_the_setting_allows(
-    scene: Scene, environ: dict[str, str], place: Place | None
+    scene: Scene, environ: dict[str, str], place: Place | None, country: str
 ) -> None:
     """What is not to be kept never reaches the store."""
     scene.another(**environ).ask(PHOTO, "image/jpeg")
     (kept,) = scene.records
-    assert (kept.place, kept.taken_at) == (place, TAKEN_AT)
+    assert (kept.place, kept.country, kept.taken_at) == (place, country, TAKEN_AT)
     if place != EXACT:
         scene.store.close()
         database = Path(scene.environ["CLASSY_RECORDS"].removeprefix("sqlite:///"))
@@ -464,12 +469,14 @@ def test_history_prints_what_the_cloud_keeps(cloud: Cloud, kept_by_the_cloud: Sq
     assert value["model"]["name"] == "efficientnet-lite0"
 
 
+EVIL = Source("bucket", "s3://inbox/=1+2.jpg", "inbox", "=cmd|' /C calc'!A0", "@e")
+
+
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state_dir = tmp_path_factory.mktemp("history")
     store = open_records(f"sqlite:///{state_dir}/records.db")
-    evil = Source("bucket", "s3://inbox/=1+2.jpg", "inbox", "=cmd|' /C calc'!A0", "@e")
-    for kept in (EVERYTHING, record(1), record(2, source=evil), record(3, source=Source("upload"))):
+    for kept in (EVERYTHING, record(1), record(2, source=EVIL), record(3, source=Source("upload"))):
         store.put(kept)
     store.close()
     return state_dir
@@ -482,12 +489,18 @@ def test_history_as_a_table_is_one_line_each(listed: Path, history: History) -> 
     assert [line[:19] for line in lines] == times
     assert "espresso · エスプレッソ" in lines[2]
     (line,) = history(listed, "--label", "浓缩咖啡 ☕")[1].splitlines()
-    assert "taken 2020-02-29 23:59:59-03:30, at 35.659, 139.75" in line
+    assert "taken 2020-02-29 23:59:59-03:30, at 35.659, 139.75, in Japan" in line
 
 
 def test_history_as_csv_holds_no_formula(listed: Path, history: History) -> None:
     """Every cell of a text that a spreadsheet would calculate starts with an apostrophe; numbers stay numbers."""
     rows = list(csv.DictReader(io.StringIO(history(listed, "--csv")[1])))
+    assert [row["picture"] for row in rows][1:] == [
+        record(2, source=EVIL).picture,
+        record(1).picture,
+        EVERYTHING.picture,
+    ]
+    assert [row["country"] for row in rows] == ["", "", "", "JP"]
     assert [row["key"] for row in rows] == ["", "'=cmd|' /C calc'!A0", "photos/1.jpg", "写真/🐕 a+b%25.jpg"]
     assert (rows[1]["version"], rows[3]["altitude_m"], rows[3]["longitude_deg"]) == (
         "'@e",
@@ -500,7 +513,9 @@ def test_history_as_csv_holds_no_formula(listed: Path, history: History) -> None
 def test_history_as_json_holds_everything(listed: Path, history: History) -> None:
     """One object per line, in which times without an offset stay so."""
     values = [json.loads(line) for line in history(listed, "--json", "--limit", "9")[1].splitlines()]
-    assert [value["id"] for value in values[-1:]] == [EVERYTHING.identity]
+    assert [(value["id"], value["picture"], value["country"]) for value in values[-1:]] == [
+        (EVERYTHING.identity, EVERYTHING.picture, "JP")
+    ]
     assert values[-1]["classified_at"] == "2026-11-20T16:02:03.000001+00:00"
     assert values[-1]["place"] == {
         "latitude_deg": 35.65858055555556,
@@ -519,6 +534,8 @@ FILTERS: list[Any] = [
     pytest.param(["--model", "vgg16"], 0, id="a model"),
     pytest.param(["--source", "upload"], 1, id="a source"),
     pytest.param(["--label", "Espresso"], 3, id="a label"),
+    pytest.param(["--country", "jp"], 1, id="a country"),
+    pytest.param(["--country", "FR"], 0, id="another country"),
 ]
 
 
@@ -533,6 +550,7 @@ WRONG: list[Any] = [
     (["--since", "yesterday"], 2, "invalid _time value"),
     (["--box=1,2"], 1, "give WEST,SOUTH,EAST,NORTH"),
     (["--json", "--csv"], 2, "not allowed with"),
+    (["--country", "Japan"], 2, "'Japan' is no country; give two letters of ISO 3166-1, as JP"),
 ]
 
 

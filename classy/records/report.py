@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from classy import answers
+from classy.countries import country_name
 from classy.records.store import RecordStore
 from classy.records.values import LIMIT_MAX, Classification, Query
 from classy.report import one_line
 
 COLUMNS = (
-    "id", "classified_at", "source_kind", "source", "bucket", "key", "version", "picture_sha256", "taken_at",
-    "latitude_deg", "longitude_deg", "altitude_m", "country", "class_id", "label", "probability", "model",
+    "id", "picture", "classified_at", "source_kind", "source", "bucket", "key", "version", "picture_sha256",
+    "taken_at", "latitude_deg", "longitude_deg", "altitude_m", "country", "class_id", "label", "probability", "model",
     "model_sha256", "error_code", "error_message", "call_id",
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take for the start of one
@@ -106,6 +107,8 @@ def print_table(records: Iterable[Classification]) -> None:
             more.append(f"taken {record.taken_at.isoformat(sep=' ', timespec='seconds')}")
         if record.place is not None:
             more.append(f"at {record.place.latitude_deg:.5g}, {record.place.longitude_deg:.5g}")
+        if record.country:
+            more.append(f"in {country_name(record.country)}")
         where = record.source.uri or f"a picture sent, {record.picture_sha256[:12]}"
         if len(where) > SOURCE_CHARS:
             where = "…" + where[1 - SOURCE_CHARS :]
@@ -117,6 +120,7 @@ def _row(record: Classification) -> list[Any]:
     source, place, best = record.source, record.place, record.top_k[0] if record.top_k else None
     return [
         record.identity,
+        record.picture,
         record.classified_at.isoformat(),
         source.kind,
         source.uri,
