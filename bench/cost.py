@@ -3,7 +3,7 @@ Compute how many pictures a dollar classifies on AWS Lambda, from times measured
 
     python bench/cost.py [--models default,vgg16] [--calls 15] [--prices deploy/aws/prices.json] [--write]
 
-Measured is the CPU time of each stage on one processor, warm, of a 640 × 480 JPEG: the front with its JSON and base64,
+Measured is the CPU time of each stage on one processor, warm, of a 640 × 480 JPEG: the front with JSON and base64,
 the preprocessor, the classifier. What can't be measured here is assumed, and stands in the file of prices: the wait
 for a picture's server, for a hop, for a record's write; and arm64 is taken to be as fast. A function with less memory
 than one processor's worth takes as much longer for its CPU time, and pays less for its waits. VGG-16's weights are
