@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundling.__main__ import CACHE, COMPILE, LOCK, ROOT
-from bundling.contents import EVERYWHERE, MB, OWN, TRIMMED
+from bundling.contents import EVERYWHERE, FUNCTIONS, MB, OWN, TRIMMED
 from bundling.interpreters import compiler_for
 from bundling.tree import UnusableWheel, compiled_size, file_digest, replace_tree, settle, size, unpack
 from bundling.wheels import Lock, Target, WheelsMissing, locked_wheels, own_wheel, pins
@@ -31,7 +31,6 @@ PACKAGES = ROOT / "build" / "packages"
 TASK = "task"  # /var/task
 DATE = (1980, 1, 1, 0, 0, 0)
 COMPILE_S = 300.0
-WEB = ("blinker", "click", "flask", "itsdangerous", "jinja2", "markupsafe", "serverless-wsgi", "werkzeug")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,42 +50,21 @@ class Package:
     limit_mb: int
 
 
-def _function(folder: str) -> str:
-    return f"functions/{folder}/lambda_function.py"
-
-
-_FRONT = (_function("classy"), "functions/classy/sample.jpg")
-
-LAMBDA = {
-    package.name: package
-    for package in (
-        Package(name="classy", files=_FRONT, distributions=("numpy", "obstore", *WEB), limit_mb=100),
-        Package(
-            name="downloader",
-            files=(_function("downloader"),),
-            distributions=("certifi", "h11", "obstore"),
-            limit_mb=100,
-        ),
-        Package(
-            name="preprocessor",
-            files=(_function("preprocessor"),),
-            distributions=("numpy", "obstore", "pillow"),
-            limit_mb=120,
-        ),
-        Package(
-            name="vgg",
-            files=(_function("vgg"),),
-            distributions=("numpy", "obstore", "onnxruntime"),
-            limit_mb=200,
-        ),
-        Package(
-            name="fused",  # the same front, with every stage in its own process
-            files=_FRONT,
-            distributions=("certifi", "h11", "numpy", "obstore", "onnxruntime", "pillow", *WEB),
-            limit_mb=250,
-        ),
+def _package(name: str, limit_mb: int) -> Package:
+    # What the image holds, but for the FDK; Flask is behind serverless-wsgi here.
+    folder = "classy" if name == "fused" else name
+    files = (
+        f"functions/{folder}/lambda_function.py",
+        *(["functions/classy/sample.jpg"] if folder == "classy" else []),
     )
-}
+    gateway = ("serverless-wsgi",) if "flask" in FUNCTIONS[name].distributions else ()
+    return Package(
+        name=name, files=files, distributions=(*FUNCTIONS[name].distributions, *gateway), limit_mb=limit_mb
+    )
+
+
+LIMITS_MB = {"classy": 100, "downloader": 100, "preprocessor": 120, "vgg": 200, "fused": 250}
+LAMBDA = {name: _package(name, limit_mb) for name, limit_mb in LIMITS_MB.items()}
 
 
 def task_folder(package: Package, target: Target, own: Path, place: Path, *, compiler: Path | None) -> None:
@@ -138,8 +116,9 @@ def write_zip(task: Path, place: Path) -> None:
     """Write a folder as a zip: the same bytes for the same folder and the same zlib."""
     place.unlink(missing_ok=True)
     with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in sorted(path for path in task.rglob("*") if path.is_file()):
-            entry = zipfile.ZipInfo(str(path.relative_to(task)), DATE)
+        files = {path.relative_to(task).as_posix(): path for path in task.rglob("*") if path.is_file()}
+        for name, path in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, DATE)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, path.read_bytes())
