@@ -6,7 +6,7 @@ import { apart, boxOf, clusters, parsedBox, wrapped } from "./earth.js";
 import { query, setBox } from "./filters.js";
 import { nameOf, number, t } from "./i18n.js";
 import { open } from "./picture.js";
-import { degrees, titleOf } from "./table.js";
+import { degrees, thumbOf, titleOf } from "./table.js";
 import { thumb } from "./thumbs.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -111,7 +111,7 @@ function button(group) {
 function list(group, place) {
   const found = group.places.map(({ row }) =>
     el("li", {}, el("button", { type: "button", class: "picture", on: { click: () => open(row) } },
-      thumb(row.newest.picture_sha256, 56),
+      thumb(thumbOf(row), 56),
       el("span", { class: "name", text: () => (row.newest.label ? nameOf(row.newest) : titleOf(row.newest)) }))));
   const title = el("h3", { tabindex: "-1", text: () => t("map.found", { n: number(found.length), place: place() }) });
   byId("map-found").replaceChildren(title, el("ul", { class: "found" }, ...found));

@@ -7,7 +7,7 @@ import { byId, el, tell } from "./dom.js";
 import { clock, moment, t } from "./i18n.js";
 import { download } from "./history.js";
 import { shown } from "./problems.js";
-import { columns, placeOf, titleOf } from "./table.js";
+import { columns, placeOf, thumbOf, titleOf } from "./table.js";
 import { thumb } from "./thumbs.js";
 
 let doomed = null; // the row that somebody may delete
@@ -26,7 +26,7 @@ export function open(row) {
   const problem = el("div");
   dialog.replaceChildren(
     el("header", {},
-      thumb(record.picture_sha256, 160),
+      thumb(thumbOf(row), 160),
       el("h2", { id: "picture-title", class: "name", tabindex: "-1", text: () => titleOf(record) }),
       el("button", { type: "button", class: "icon", "aria-label": () => t("close"), text: "×", on: { click: () => dialog.close() } })),
     el("dl", { class: "facts" },

@@ -29,6 +29,9 @@ export function placeOf(record) {
 /** Return degrees as people write them, 35.7° N. */
 export const degrees = (value, plus, minus) => `${number(Math.abs(value), 2)}° ${value < 0 ? minus : plus}`;
 
+/** Return the SHA-256 under which a row's thumbnail lies; "" where no model could read the picture. */
+export const thumbOf = (row) => ([...row.byModel.values()].some((record) => !record.error) ? row.newest.picture_sha256 : "");
+
 /** Return a table of rows; the roles stay when a narrow page shows its rows as blocks. */
 export function table(rows) {
   const models = columns(rows);
@@ -54,7 +57,7 @@ function line(row, models) {
   return el("tr", { role: "row", "data-picture": row.picture },
     el("th", { scope: "row", role: "rowheader" },
       el("button", { type: "button", class: "picture", "aria-label": () => t("row.open", { name: titleOf(record) }), on: { click: () => open(row) } },
-        thumb(record.picture_sha256), el("span", { class: "name", text: () => titleOf(record) }))),
+        thumb(thumbOf(row)), el("span", { class: "name", text: () => titleOf(record) }))),
     cell({ class: "when" },
       el("span", { text: () => moment(record.classified_at) }),
       record.taken_at ? el("span", { class: "muted small", text: () => t("row.taken", { time: clock(record.taken_at) }) }) : null,
