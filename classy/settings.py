@@ -80,6 +80,12 @@ def _records(text: str) -> str:
     return text
 
 
+def _key(text: str) -> str:
+    if not text.isascii() or not text.isprintable():  # browsers and servers disagree about all other headers' bytes
+        raise ValueError("printable ASCII")
+    return text
+
+
 def _origins(text: str) -> frozenset[str]:
     origins = _words(text)
     if any(origin != "*" and not origin.startswith(("http://", "https://")) for origin in origins):
@@ -153,7 +159,7 @@ class Settings:
     )  # fmt: skip
 
     api_key: str = _setting(
-        "CLASSY_API_KEY", "", str, "what callers of /api must send as X-Api-Key; empty for nothing", secret=True
+        "CLASSY_API_KEY", "", _key, "what callers of /api must send as X-Api-Key; empty for nothing", secret=True
     )
     rate_limit: int = _setting(
         "CLASSY_RATE_LIMIT", 0, _number(int, 0), "requests of one client per minute and process; 0 for no limit"

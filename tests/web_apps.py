@@ -149,7 +149,8 @@ def web_server(folder: Path, *arguments: str, **environ: str) -> Iterator[WebSer
         line = process.stdout.readline()  # closed when the process ends: it does not wait for ever
         assert line.startswith(b"page: http://"), f"it did not start: {log.read_text()}"
         yield WebServer(port, process, log)
-        process.terminate()
+        if process.poll() is None:
+            process.terminate()
         assert process.wait(20) == 0, log.read_text()
     finally:
         process.kill()

@@ -83,7 +83,10 @@ def create_app(classy: Classy, settings: Settings, *, hosts: frozenset[str] = fr
             provide_automatic_options=False,
         )  # fmt: skip
     for rule, endpoint, view in (("/", "page", page.index), ("/static/<path:path>", "static", page.static)):
-        app.add_url_rule(rule, endpoint, view, methods=["GET"], provide_automatic_options=False)
+        app.add_url_rule(
+            rule, endpoint, view, methods=["GET"], provide_automatic_options=False,
+            strict_slashes=False,  # a mount's bare name comes to us, whose redirection names no host
+        )  # fmt: skip
     app.register_error_handler(Exception, lambda exc: error_reply(exc, call_id=call().id))
     return app
 

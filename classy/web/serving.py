@@ -8,6 +8,7 @@ everything else, and a request that never ends is given up: waitress's own limit
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import socket
@@ -17,6 +18,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
@@ -39,7 +41,10 @@ SILENCE_S = 60
 HEADER_BYTES = 64 << 10
 REQUEST_S = 30.0  # for a request's head and body …
 LEAST_BYTES_S = 4096  # … and so much more as it has sent bytes: a 20 MB picture may take 80 minutes, rubbish may not
+LINGER_S, LINGER_BYTES = 20.0, 128 << 20  # for what a refused client goes on sending
+READ_BYTES = 1 << 18
 STOP_S = 5.0
+TURN_S = 1.0
 LOCAL_HOSTS = frozenset(("127.0.0.1", "localhost", "[::1]"))
 
 log = logging.getLogger(__name__)
@@ -71,6 +76,7 @@ class Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
             ("Cache-Control", "no-store"),
         ]
         self.set_close_on_finish()
+        self.channel.refused = True
         self.content_length = len(body)
         self.write(body)
 
@@ -81,6 +87,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = Refusal
     began_s: float | None = None
     got_bytes = 0
+    refused = False
+    closes_s: float | None = None
+    left_bytes = LINGER_BYTES
 
     def received(self, data: bytes) -> Any:
         """Take what came."""
@@ -92,8 +101,51 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.began_s = None
         return result
 
+    def handle_read(self) -> None:
+        """Take what came; after a refusal, throw it away."""
+        if self.closes_s is None:
+            super().handle_read()
+            return
+        try:
+            data = self.recv(READ_BYTES)
+        except OSError:
+            data = b""
+        self.left_bytes -= len(data)
+        if not data or self.left_bytes < 0 or time.monotonic() > self.closes_s:
+            self.handle_close()
+
+    def handle_close(self) -> None:
+        """
+        Close the connection; after a refusal only this side of it, for a while.
+
+        Closing with bytes unread makes the system send a reset, and whoever is still sending loses the answer by it.
+        """
+        if self.refused and self.closes_s is None and self.connected:
+            self.closes_s, self.will_close = time.monotonic() + LINGER_S, False
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+                return
+        super().handle_close()
+
+    def send_continue(self) -> None:
+        """Let the client send its body, unless it is refused already, or there is none."""
+        if self.request.completed:
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
+
+    def is_busy(self) -> bool:
+        """Return whether a request is under way, or an answer."""
+        return (
+            self.connected
+            and self.closes_s is None
+            and bool(self.requests or self.request is not None or self.total_outbufs_len)
+        )
+
     def is_endless(self, now_s: float) -> bool:
-        """Return whether its request has been coming for too long."""
+        """Return whether its request has been coming for too long, or what follows a refused one."""
+        if self.closes_s is not None:
+            return now_s > self.closes_s
         return self.began_s is not None and now_s - self.began_s > REQUEST_S + self.got_bytes / LEAST_BYTES_S
 
 
@@ -101,6 +153,20 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     """A listening socket with its connections."""
 
     channel_class = Channel
+
+    def turn(self, wait_s: float) -> None:
+        """Do what there is to do, waiting so long for something."""
+        wasyncore.loop(timeout=wait_s, use_poll=True, map=self._map, count=1)
+
+    def refuse_new(self) -> None:
+        """Take no more connections."""
+        self.accepting = False
+        self.del_channel()
+        self.socket.close()
+
+    def is_busy(self) -> bool:
+        """Return whether a request is under way, or an answer."""
+        return any(channel.is_busy() for channel in tuple(self.active_channels.values()))
 
     def maintenance(self, now: float) -> None:
         """Close what is silent, and what never ends."""
@@ -142,22 +208,22 @@ def make_server(
 
 
 def serve_until_told(server: Server, *, started: Callable[[], None] = lambda: None) -> None:
-    """Serve in the main thread until SIGTERM or SIGINT; answer what is under way, for a few seconds."""
+    """Serve in the main thread until SIGTERM or SIGINT; then answer what is under way, for a few seconds."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits for a thread
     stop = threading.Event()
 
     def told(*_: object) -> None:
         stop.set()
-        raise SystemExit  # waitress's loop ends by it, and then waits for the threads
+        server.pull_trigger()  # out of poll()
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        started()
-        server.run()
-    except SystemExit:
-        if not stop.is_set():
-            raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        server.close()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, told)  # for good: a second one must not cut short what the first one began
+    started()
+    while not stop.is_set():
+        server.turn(TURN_S)
+    server.refuse_new()
+    deadline_s = time.monotonic() + STOP_S
+    while server.is_busy() and time.monotonic() < deadline_s:
+        server.turn(0.1)
+    server.task_dispatcher.shutdown(timeout=0.5)
+    wasyncore.close_all(server._map)
