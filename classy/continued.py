@@ -17,9 +17,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from classy.errors import UploadDelayed
+from classy.errors import FINAL, UploadDelayed
 from classy.records.values import Source
-from classy.uploads import FINAL
 from graphpipe_fn.errors import BadConfig, BadTensor
 from graphpipe_fn.messages import (
     Call,
@@ -34,7 +33,7 @@ from graphpipe_fn.messages import (
 )
 from graphpipe_fn.model import Model
 from graphpipe_fn.routed import HOPS_MAX, encode_config, parse_config
-from graphpipe_fn.rows import ABOUT, ERRORS, decode_about, decode_row_errors, encode_row_errors, row_count
+from graphpipe_fn.rows import ABOUT, ERRORS, decode_about, decode_row_errors, encode_row_errors, raised, row_count
 
 THEN = "then"
 MODEL = "model"
@@ -203,7 +202,9 @@ class Outcome:
             raise BadTensor("an outcome's probabilities are numbers of shape [1, classes]")
         asked = rest.get(MODEL)
         answered = model[0].decode("utf-8", "replace") if isinstance(model, StringTensor) and len(model) else ""
-        return cls(error or probabilities[0], answered or (asked if isinstance(asked, str) else ""), then)
+        return cls(
+            raised(error) if error else probabilities[0], answered or (asked if isinstance(asked, str) else ""), then
+        )
 
 
 def _unhurried(call: Call) -> Call:

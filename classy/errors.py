@@ -30,7 +30,7 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
 
 from __future__ import annotations
 
-from graphpipe_fn.errors import GraphPipeError
+from graphpipe_fn.errors import GraphPipeError, TooLarge
 
 
 class BadRequest(GraphPipeError):
@@ -193,3 +193,10 @@ def batch_too_large(shown: str, limit_bytes: int) -> BatchTooLarge:
         f"{shown} would bring its request over {limit_bytes:,} bytes; send it in another one, or raise "
         "CLASSY_LIMIT_REQUEST_BYTES and the functions' memory"
     )
+
+
+# What no second try would mend: the verdict on the picture itself. Any other error of a picture may be another one's
+# fault, or nobody's for long, so an upload's event comes again.
+FINAL = frozenset(
+    kind.code for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly, SourceNotFound, TooLarge)
+)

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from classy import answers
 from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query, with_query
-from classy.errors import RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
+from classy.errors import FINAL, BadRequest, RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
 from classy.events import is_event
 from classy.exif import parse_about
 from classy.kept import KeptPictures
 from classy.models.manifest import Manifest
 from classy.peers import aws_access
-from classy.pipeline import Manifests, Pipeline, object_storage, row_error
+from classy.pipeline import Classified, Manifests, Pipeline, object_storage, row_error
 from classy.records.recorder import Recorder, scores, source_of
 from classy.records.store import RecordStore
 from classy.records.values import Classification, Refusal, Source
 from classy.settings import BadSetting, Settings
-from classy.uploads import FINAL, JSON, Uploads
+from classy.uploads import JSON, Uploads
 from graphpipe_fn.errors import (
     Busy,
     GraphPipeError,
@@ -38,7 +38,7 @@ from graphpipe_fn.errors import (
     Unavailable,
     status_of,
 )
-from graphpipe_fn.messages import Call, Error, Timing
+from graphpipe_fn.messages import Call, Error, InferRequest, Timing
 from graphpipe_fn.model import Buffer, Reply
 
 if TYPE_CHECKING:
@@ -97,7 +97,14 @@ class Classy:
             if settings.records
             else None
         )
-        self._uploads = Uploads(settings, self.manifests, self._uploaded, recorder=self._recorder, now=now)
+        self._uploads = Uploads(
+            settings,
+            self.manifests,
+            self._uploaded,
+            recorder=self._recorder,
+            now=now,
+            hand_on=self._handed_on if settings.topology == "continued" else None,
+        )
         self._first = True
 
     def answer(self, body: Buffer, call: Call) -> Reply:
@@ -110,10 +117,25 @@ class Classy:
         Returns:
             JSON. A single picture's error sets the status too; in a batch each entry carries its own.
         """
+        return self._replied(lambda: self._answered(bytes(body), call), call)
+
+    def finish(self, body: Buffer, call: Call) -> Reply:
+        """
+        Take the outcome of an upload that nobody waited for; never raises.
+
+        Args:
+            body: GraphPipe's message, as classy.continued sends it.
+
+        Returns:
+            JSON as answer() gives it for one object of an event.
+        """
+        return self._replied(lambda: self._finished(body, call), call)
+
+    def _replied(self, work: Callable[[], tuple[dict[str, Any], tuple[Timing, ...]]], call: Call) -> Reply:
         started_s = time.perf_counter()
         cold, self._first = self._first, False
         try:
-            value, hops = self._answered(bytes(body), call)
+            value, hops = work()
         except GraphPipeError as exc:
             log.warning("call %s: %d %s", call.id, exc.code, exc.message)
             value, hops = answers.refusal(0, _error(exc), retryable=_retryable(exc.code)), ()
@@ -245,6 +267,27 @@ class Classy:
         if self._recorder:
             self._recorder.prepare()
         done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)
+        return self._entries(done, ask, manifest, sources, call), done.timings
+
+    def _finished(self, body: Buffer, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
+        from classy.continued import Outcome
+        from graphpipe_fn.codec import decode_request
+
+        message = decode_request(body)
+        if not isinstance(message, InferRequest):
+            raise BadRequest("an outcome is no request for metadata")
+        outcome = Outcome.of(message)
+        source, hops = outcome.then.source, outcome.then.timings
+        manifest = self.manifests.get(outcome.model)
+        done = Classified((outcome.row,), (outcome.model,), (outcome.then.about,), hops)
+        ask = Ask((source.uri,), self._defaults, batch=True)
+        (entry,) = self._entries(done, ask, manifest, (source,), call)
+        return self._uploads.finish(source, entry, manifest, hops, call), hops
+
+    def _entries(
+        self, done: Classified, ask: Ask, manifest: Manifest, sources: Sequence[Source], call: Call
+    ) -> list[dict[str, Any]]:
+        """Return one answer per picture, recorded where records are kept."""
         results = []
         for place, (row, ref) in enumerate(zip(done.rows, done.models, strict=True)):
             error = row_error(row)
@@ -271,7 +314,7 @@ class Classy:
                 )
                 entry |= self._written(asked, about, record, refused=error is not None, call=call)
             results.append(entry)
-        return results, done.timings
+        return results
 
     def _written(
         self, asked: str | bytes, about: str, record: partial[Classification], *, refused: bool, call: Call
@@ -302,6 +345,9 @@ class Classy:
         return [
             answers.class_entry(manifest, index, row[index]) for index in answers.top_k(row, self._settings.top_k)
         ]
+
+    def _handed_on(self, source: Source, manifest: Manifest, call: Call) -> None:
+        self._pipeline.hand_on(source, model=manifest.ref, call=call)
 
     def _uploaded(self, sources: Sequence[Source], call: Call) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
         ask = Ask(tuple(source.uri for source in sources), self._defaults, batch=True)

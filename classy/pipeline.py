@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classy.errors import StorageFailed
-from classy.peers import peer, served
+from classy.peers import Queue, peer, served
 from classy.settings import BadSetting, Settings
 from graphpipe_fn.chain import Chain
 from graphpipe_fn.errors import GraphPipeError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from classy.models.manifest import InputSpec, Manifest
     from classy.models.store import ModelStore
     from classy.objects import ObjectStorage
+    from classy.records.values import Source
     from graphpipe_fn.client import Client
     from graphpipe_fn.split import Split
 
@@ -223,6 +224,8 @@ class Pipeline:
             settings.require(*remote)
             stages = self._clients = tuple(peer(getattr(settings, name), settings) for name in remote)
         self._stages = stages
+        self._settings = settings
+        self._queue = Queue(settings)
         self._hops: tuple[tuple[str, ...] | None, tuple[str, ...] | None]
         if settings.topology in ("in-process", "caller-led", "continued"):
             self._urls, self._pictures = Chain(*stages), Chain(*stages[1:])
@@ -246,6 +249,24 @@ class Pipeline:
         """
         for stage in self._stages:
             stage.metadata()
+
+    def hand_on(self, source: Source, *, model: str, call: Call) -> None:
+        """
+        Send a picture on its way through all stages, without waiting for its outcome; see classy.continued.
+
+        Args:
+            model: NAME@VERSION, the same for every stage.
+
+        Raises:
+            BadConfig, BadSetting: the stages are no functions on Lambda.
+            GraphPipeError: the picture could not be queued.
+        """
+        from classy.continued import begin
+
+        settings = self._settings
+        settings.require("front")
+        hops = (settings.preprocessor, settings.vgg, settings.front)
+        self._queue.hand_on(settings.downloader, begin(source, hops, call=call, model=model, **self._wishes))
 
     def classify(self, sources: Sequence[str | bytes | GraphPipeError], *, model: str, call: Call) -> Classified:
         """

@@ -13,11 +13,9 @@ from typing import Any
 
 from classy import answers
 from classy.errors import (
+    FINAL,
     BadRequest,
-    PictureTooCostly,
-    PictureTooLarge,
     SourceNotFound,
-    UnreadablePicture,
     UnusableURL,
     UploadDelayed,
 )
@@ -29,16 +27,11 @@ from classy.records.recorder import Recorder
 from classy.records.values import Refusal, Source, object_identity
 from classy.s3 import bucket_and_key
 from classy.settings import Settings
-from graphpipe_fn.errors import GraphPipeError, TooLarge
+from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.messages import Call, Error, Timing
 
 JSON = "application/json; charset=utf-8"
 KEY_BYTES = 1024  # of an S3 key, at most
-# What no second try would mend: the verdict on the picture itself. Anything else sends the event back to its queue.
-FINAL = frozenset(
-    kind.code for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly, SourceNotFound, TooLarge)
-)
-
 Answered = tuple[list[dict[str, Any]], tuple[Timing, ...]]
 
 
@@ -50,6 +43,7 @@ class Uploads:
         classify: Answers for pictures by their URIs, and records the answers where records are kept: each then
             says so, under "recorded".
         recorder: None where no records are kept.
+        hand_on: Sends a picture on its way where nobody waits for it; its outcome comes back by finish().
         now: The clock, aware UTC.
     """
 
@@ -61,6 +55,7 @@ class Uploads:
         *,
         recorder: Recorder | None,
         now: Callable[[], datetime],
+        hand_on: Callable[[Source, Manifest, Call], None] | None = None,
     ) -> None:
         self._results = settings.results.rstrip("/")
         self._own = {
@@ -72,6 +67,7 @@ class Uploads:
         self._classify = classify
         self._recorder = recorder
         self._now = now
+        self._hand_on = hand_on
         self._objects: ObjectStorage | None = None
 
     def answer(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
@@ -80,6 +76,7 @@ class Uploads:
 
         Returns:
             {"results": one answer per object, "ignored": how much else there was, "reasons": why}, and the hops.
+            Where pictures are handed on, {"handed_on": their URIs} beside it instead of their answers.
 
         Raises:
             BadRequest: no event that can be read, whenever it comes.
@@ -92,6 +89,24 @@ class Uploads:
         except GraphPipeError as exc:
             raise UploadDelayed(exc.message) from exc
 
+    def finish(
+        self, source: Source, entry: dict[str, Any], manifest: Manifest, hops: Sequence[Timing], call: Call
+    ) -> dict[str, Any]:
+        """
+        Return the result of a picture that was handed on, written where the settings say.
+
+        Args:
+            entry: Its answer, recorded already.
+
+        Raises:
+            UploadDelayed: a later try may do better.
+            GraphPipeError: the result can't be written.
+        """
+        if why := _delay(entry):
+            raise UploadDelayed(f"{source.uri} can't be dealt with now: {why}")
+        ref = ObjectRef(source.bucket, source.key, source.version)
+        return self._written(ref, entry, manifest, hops, call)
+
     def _answered(self, event: Mapping[str, Any], call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         said = announced(event)
         if not said.objects:
@@ -100,6 +115,11 @@ class Uploads:
         done = {ref: why for ref in said.objects if (why := self._done(ref, manifest.ref))}
         odd = {ref: exc for ref in said.objects if ref not in done and (exc := _unaddressable(ref))}
         todo = [ref for ref in said.objects if ref not in done and ref not in odd]
+        handed: dict[str, Any] = {}
+        if self._hand_on and todo:
+            for ref in todo:
+                self._hand_on(_source(ref), manifest, call)
+            handed, todo = {"handed_on": [ref.uri for ref in todo]}, []
         entries, hops = self._classify([_source(ref) for ref in todo], call) if todo else ([], ())
         found = dict(zip(todo, entries, strict=True))
         late = {ref: why for ref, entry in found.items() if (why := _delay(entry))}
@@ -112,7 +132,7 @@ class Uploads:
         for ref, why in late.items():  # only now, so that a bad one does not hold up the others
             raise UploadDelayed(f"{ref.uri} can't be dealt with now: {why}")
         reasons = [*said.ignored, *done.values()]
-        return {"results": results, "ignored": len(reasons), "reasons": reasons}, hops
+        return {"results": results, "ignored": len(reasons), "reasons": reasons, **handed}, hops
 
     def _done(self, ref: ObjectRef, model: str) -> str:
         """Return why there is nothing to do for an object, "" where there is."""

@@ -30,8 +30,9 @@ from classy.aws.kinds import kind_of, unwrapped
 from classy.aws.web import Web, refused
 from classy.errors import BadRequest
 from classy.front import Classy
+from classy.peers import handover
 from classy.settings import Settings
-from graphpipe_fn.adapters.aws_lambda import SPOILT, HttpRequest, call_at, http_answer, http_request
+from graphpipe_fn.adapters.aws_lambda import SPOILT, HttpRequest, call_at, handed_on, http_answer, http_request
 from graphpipe_fn.adapters.endpoints import Endpoints, text_reply
 from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.messages import Call
@@ -107,6 +108,8 @@ class Front:
         assert request is not None  # kind_of() found one
         call = replace(_hurried(event, call_at(context, request.headers)), method=request.method, query=request.query)
         with_body = request.method != "HEAD"
+        if handed_on(event):
+            return self._finish(request, call)
         try:
             if request.spoilt:
                 return http_answer(text_reply(SPOILT, 400), call)
@@ -121,6 +124,14 @@ class Front:
             return http_answer(reply, call, with_body=with_body)
         except Exception as exc:  # noqa: BLE001 - Lambda would answer with the exception's text
             return http_answer(refused(exc, call), call, with_body=with_body)
+
+    def _finish(self, request: HttpRequest, call: Call) -> dict[str, Any]:
+        """Take the outcome of an upload that the stages handed on; a failure is raised, so that it comes again."""
+        try:
+            reply = self._classy.finish(request.read(handover=handover(self._settings)), call)
+        except GraphPipeError as exc:
+            raise UploadFailed(f"{exc.code} {exc.message}") from exc
+        return http_answer(_raised_if_failed(reply), call)
 
     def _article(self, request: HttpRequest, call: Call) -> Reply:
         if "language=" not in call.query:
@@ -145,10 +156,8 @@ class Front:
         return told if not event or "imagelink" in event else {**told, **answer}
 
     def _upload(self, event: Mapping[str, Any], call: Call) -> dict[str, Any]:
-        reply = self._classy.answer(json.dumps(event).encode(), call)
+        reply = _raised_if_failed(self._classy.answer(json.dumps(event).encode(), call))
         answer: dict[str, Any] = json.loads(reply.body())
-        if reply.status != 200:
-            raise UploadFailed(f"{answer['error']['code']} {answer['error']['message']}")
         return answer
 
     def _warm(self, event: Mapping[str, Any], call: Call, *, cycles: int) -> dict[str, Any]:
@@ -164,6 +173,13 @@ class Front:
         from classy.web.app import create_app
 
         return create_app(self._classy, self._settings)
+
+
+def _raised_if_failed(reply: Reply) -> Reply:
+    if reply.status != 200:
+        error = json.loads(reply.body())["error"]
+        raise UploadFailed(f"{error['code']} {error['message']}")
+    return reply
 
 
 def _hurried(event: Mapping[str, Any], call: Call) -> Call:
