@@ -11,7 +11,7 @@ BUNDLE_FOR = --python $(BUNDLE_PYTHON) --arch $(BUNDLE_ARCH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-cold cost bundle bundle-lock test-fn-image test-fn-server clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock test-fn-image test-fn-server test-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -74,13 +74,19 @@ test-fn-image: $(VENV)/dev.done ## build the images and run them as Fn does (as 
 test-fn-server: $(VENV)/dev.done ## deploy to a real Fn server (FN_API_URL, CLASSY_FN_BIN) and invoke there
 	$(BIN)/python -m pytest tests/fn_server/check_fn_server.py
 
-bench: bench-wire bench-serve bench-pictures bench-cold ## run every benchmark
+test-aws: $(VENV)/dev.done ## deploy serverless.yml to a local AWS and use it there (as root, installs bubblewrap)
+	$(BIN)/python -m pytest tests/aws/check_*.py -m "not slow" $(PYTEST_ARGS)
+
+bench: bench-wire bench-serve bench-pictures bench-records bench-cold ## run every benchmark
 
 bench-wire: $(VENV)/dev.done ## the wire format beside its peers
 	$(BIN)/python bench/wire.py
 
 bench-serve: $(VENV)/dev.done ## the model server beside its peers
 	$(BIN)/python bench/serve.py
+
+bench-records: $(VENV)/dev.done ## what people look for among a million records (RECORDS=1000000)
+	$(BIN)/python bench/records.py --records $(or $(RECORDS),1000000)
 
 bench-pictures: $(VENV)/dev.done ## picture decoding beside plain Pillow
 	$(BIN)/python bench/pictures.py

@@ -20,14 +20,13 @@ from urllib.parse import quote
 import pytest
 from photos import FOOLBOX
 
-from aws.cloud import Cloud, until
+from aws.cloud import until
 from aws.deployed import FUNCTIONS, STACK, Deployment, leftovers
 from aws.expected import Witness, outcome_of, witness
 from aws.front import Fault, Passing
+from aws.observed import bucket_records, notification, outcome, queue_length, root_access, set_visibility
 from classy.errors import BadRequest, UnreadablePicture
 from classy.records.store import RecordStore, open_records
-from classy.records.values import Classification, Query
-from graphpipe_fn.transports.aws_access import AwsAccess
 
 UPLOADED_S = 120.0
 ODD_NAMES = ("two words.jpg", "one+one.jpg", "Grüße.jpg", "日本/写真 1.jpg", "50%25 & more?.jpg", "a=b;c,d.jpg")
@@ -77,10 +76,6 @@ def records(deployment: Deployment) -> Iterator[RecordStore]:
     store = open_records(f"dynamodb:{STACK}-records", root_access(deployment.cloud))
     yield store
     store.close()
-
-
-def root_access(cloud: Cloud) -> AwsAccess:
-    return AwsAccess(region="us-east-1", access_key_id="test", secret_access_key="test", endpoint_url=cloud.url)
 
 
 # Each is a way to the same answer: its URL, and what else curl is told.
@@ -197,6 +192,17 @@ def test_a_warm_up_loads_the_model(deployment: Deployment) -> None:
         assert told["load_ms"] >= 0
 
 
+def test_the_model_runs_where_sys_is_hidden(deployment: Deployment) -> None:
+    """onnxruntime asks /sys for the processor, and Lambda hides that: the vgg function answers nevertheless."""
+    if not deployment.cloud.walled:
+        pytest.skip("nothing is sandboxed here, so /sys can't be hidden")
+    told = deployment.invoke("vgg", {"num_of_cycles": 3})
+    assert told["cycles"] == 3, told
+    (pid, *_) = deployment.cloud.processes(deployment.name("vgg"))
+    assert Path(f"/proc/{pid}/root/var/task").is_dir()
+    assert not Path(f"/proc/{pid}/root/sys").exists()
+
+
 def test_the_role_is_enforced(deployment: Deployment, picture: bytes, tmp_path: Path) -> None:
     """A role that lacks one statement makes the function fail, so these tests hold the roles to what is needed."""
     iam, name = deployment.cloud.client("iam"), ""
@@ -214,43 +220,6 @@ def test_the_role_is_enforced(deployment: Deployment, picture: bytes, tmp_path: 
     finally:
         iam.put_role_policy(RoleName=name, PolicyName="models", PolicyDocument=json.dumps(policy))
         deployment.set_environment("main", {"CLASSY_MODEL_ALIAS_AGE": "60"})
-
-
-def bucket_records(records: RecordStore) -> dict[str, Classification]:
-    """Return the records of uploads by their keys; fails where one object has two."""
-    found: dict[str, Classification] = {}
-    after = ""
-    while True:
-        page = records.query(Query(limit=100, after=after))
-        for record in page.records:
-            if record.source.kind == "bucket":
-                assert record.source.key not in found
-                found[record.source.key] = record
-        after = page.next
-        if not after:
-            return found
-
-
-def outcome(record: Classification) -> tuple[int, float]:
-    if record.refusal is not None:
-        return record.refusal.code, 0.0
-    return record.top_k[0].class_index, round(record.top_k[0].probability, 4)
-
-
-def queue_length(deployment: Deployment, output: str) -> int:
-    """Return how many messages a queue holds, visible or not."""
-    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    told = deployment.cloud.client("sqs").get_queue_attributes(
-        QueueUrl=deployment.outputs[output], AttributeNames=names
-    )
-    return sum(map(int, told["Attributes"].values()))
-
-
-def set_visibility(deployment: Deployment, seconds: int) -> None:
-    """Let what failed come again soon: the stack's own 6 minutes are right for users and long for tests."""
-    deployment.cloud.client("sqs").set_queue_attributes(
-        QueueUrl=deployment.outputs["UploadsQueue"], Attributes={"VisibilityTimeout": str(seconds)}
-    )
 
 
 def test_uploads_classify_themselves(
@@ -275,13 +244,6 @@ def test_uploads_classify_themselves(
     keys = [one["Key"].removeprefix(f"results/{bucket}/").rpartition("/")[0] for one in results]
     assert sorted(key for key in keys if key in uploads) == sorted(uploads)
     assert queue_length(deployment, "FailedUploads") == 0
-
-
-def notification(bucket: str, key: str, etag: str) -> str:
-    """Return what S3 sends of a new object."""
-    stored = {"key": quote(key), "size": 1, "eTag": etag, "sequencer": "0"}
-    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": stored}}
-    return json.dumps({"Records": [record]})
 
 
 def test_only_what_failed_of_a_batch_comes_again(

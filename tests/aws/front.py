@@ -122,7 +122,7 @@ class _Server(http.server.ThreadingHTTPServer):
             super().finish_request(request, client_address)  # type: ignore[arg-type]
             return
         with self.tls.wrap_socket(request, server_side=True) as wrapped:  # type: ignore[arg-type]
-            super().finish_request(wrapped, client_address)  # type: ignore[arg-type]
+            super().finish_request(wrapped, client_address)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of peers that were killed or lost patience: these tests do that to them."""

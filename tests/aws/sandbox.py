@@ -106,7 +106,7 @@ class MemoryGroups:
         self.folder = parent / name
         self.usable = False
         with contextlib.suppress(OSError):
-            self.folder.mkdir()
+            self.folder.mkdir(exist_ok=True)
             if not self._v1:
                 (self.folder / "cgroup.subtree_control").write_text("+memory")
             self.usable = self._limit_file(self.folder).exists()
