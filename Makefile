@@ -8,10 +8,15 @@ PACKAGE := pyproject.toml constraints.txt
 BUNDLE_PYTHON ?= 3.12
 BUNDLE_ARCH ?= x86_64
 BUNDLE_FOR = --python $(BUNDLE_PYTHON) --arch $(BUNDLE_ARCH)
+# AWS Lambda's runtime: this Python's version where AWS has it, for only that version can compile the packages.
+PACKAGE_PYTHON ?= $(shell $(PYTHON) -c 'import sys; v = sys.version_info; print(f"3.{min(v.minor, 14)}" if v >= (3, 12) else "3.12")')
+PACKAGE_ARCH ?= x86_64
+STAGE ?= dev
+SERVERLESS := node_modules/.bin/serverless
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock test-fn-image test-fn-server test-aws clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock package deploy undeploy test-fn-image test-fn-server test-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -68,6 +73,23 @@ bundle-lock: $(VENV)/bundle.done
 bundle-%: $(VENV)/bundle.done
 	$(BIN)/python -m bundling $(BUNDLE_FOR) $*
 
+package: $(VENV)/bundle.done ## make the zips for AWS Lambda; print and check their sizes
+	$(BIN)/python -m bundling.packages --python $(PACKAGE_PYTHON) --arch $(PACKAGE_ARCH) \
+	  $(if $(COMPILER),--compiler $(COMPILER))
+
+$(SERVERLESS): package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+deploy: package $(SERVERLESS) $(VENV)/local.done ## deploy to AWS and publish the default model there (STAGE=dev)
+	$(SERVERLESS) deploy --stage $(STAGE) $(DEPLOY_ARGS)
+	$(BIN)/classy model default
+	$(BIN)/python deploy/aws/stack.py publish .classy/default-model --stage $(STAGE)
+
+undeploy: $(SERVERLESS) $(VENV)/local.done ## remove from AWS what `make deploy` made (STAGE=dev)
+	$(BIN)/python deploy/aws/stack.py empty --stage $(STAGE)
+	$(SERVERLESS) remove --stage $(STAGE) $(DEPLOY_ARGS)
+
 test-fn-image: $(VENV)/dev.done ## build the images and run them as Fn does (as root; installs docker.io and debootstrap)
 	$(BIN)/python -m pytest tests/fn_image/check_fn_image.py
 
@@ -98,4 +120,4 @@ cost: $(VENV)/dev.done ## how many pictures a dollar classifies on Lambda, from 
 	$(BIN)/python bench/cost.py $(COST_ARGS)
 
 clean: stop ## remove everything that was made, the virtual environment too
-	rm -rf $(VENV) .classy build dist bundle functions/*/bundle .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .classy .serverless node_modules build dist bundle functions/*/bundle .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,7 +17,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
@@ -78,6 +78,11 @@ class DatabaseServer(ABC):
         said = (self.folder / "log").read_text(errors="replace").strip().splitlines()
         raise NoServer(f"{self.package} does not start: {' · '.join(said[-3:])}")
 
+    @property
+    def running(self) -> bool:
+        """Return whether the server was started and neither stopped nor killed."""
+        return self._process is not None
+
     def kill(self) -> None:
         """End the server as a crash does: without a word to anybody."""
         assert self._process is not None
@@ -103,6 +108,10 @@ class DatabaseServer(ABC):
         done = subprocess.run(self._as_system_user(*command), capture_output=True, text=True, cwd=self.folder)
         if done.returncode:
             raise NoServer(f"{command[0]} failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+
+    @abstractmethod
+    def read_only(self, address: Address) -> AbstractContextManager[None]:
+        """Let nobody write to a store who connects from now on."""
 
     @abstractmethod
     def initialise(self) -> None:
@@ -156,7 +165,7 @@ class PostgreSql(DatabaseServer):
         # fmt: off
         return [
             self._program("postgres"), "-D", str(self.folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", "",
-            "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "timezone=Asia/Tokyo",
+            "-c", "fsync=off", "-c", "timezone=Asia/Tokyo",
             "-c", "shared_buffers=256MB", "-c", "maintenance_work_mem=256MB", "-c", "max_wal_size=4GB",
         ]
         # fmt: on
@@ -176,6 +185,12 @@ class PostgreSql(DatabaseServer):
     def create(self, database: str) -> None:
         """Create a database."""
         self._admin(self.port, f"CREATE DATABASE {database} OWNER {USER}")
+
+    @contextmanager
+    def read_only(self, address: Address) -> Iterator[None]:
+        """Begin every transaction in that database as read-only."""
+        self._admin(self.port, f"ALTER DATABASE {_database(address)} SET default_transaction_read_only = on")
+        yield
 
     def _admin(self, port: int, statement: str) -> None:
         import psycopg
@@ -215,7 +230,7 @@ class MariaDb(DatabaseServer):
             shutil.which("mariadbd", path=_path()) or "mariadbd", "--no-defaults", f"--datadir={folder / 'data'}",
             f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder / 'socket'}",
             f"--pid-file={folder / 'pid'}", f"--init-file={folder / 'init.sql'}", "--skip-name-resolve",
-            "--character-set-server=utf8mb4", "--default-time-zone=+09:00", "--innodb-flush-log-at-trx-commit=0",
+            "--character-set-server=utf8mb4", "--default-time-zone=+09:00", "--innodb-flush-log-at-trx-commit=2",
             "--skip-innodb-doublewrite", "--innodb-buffer-pool-size=256M", f"--tmpdir={folder}",
         ]
         # fmt: on
@@ -233,6 +248,13 @@ class MariaDb(DatabaseServer):
     def create(self, database: str) -> None:
         """Create a database whose own character set is not ours."""
         self._admin(self.port, f"CREATE DATABASE {database} CHARACTER SET latin1")
+
+    @contextmanager
+    def read_only(self, address: Address) -> Iterator[None]:
+        """Refuse writes to all that are no administrators."""
+        self._admin(self.port, "SET GLOBAL read_only = ON")
+        yield
+        self._admin(self.port, "SET GLOBAL read_only = OFF")
 
     def _admin(self, port: int, statement: str) -> None:
         import pymysql
@@ -285,6 +307,10 @@ def _install(kind: type[DatabaseServer]) -> None:
         done = subprocess.run(["apt-get", *command], env=environ, capture_output=True, text=True, timeout=APT_S)
         if done.returncode:
             raise NoServer(f"apt-get {command[0]} failed: {done.stderr.strip().splitlines()[-1:]}")
+
+
+def _database(address: Address) -> str:
+    return address.url.rpartition("/")[2]
 
 
 def _give(path: Path, user: str) -> None:

@@ -245,8 +245,6 @@ def test_a_query_that_means_nothing_is_refused(history: RecordStore, make: Any) 
         history.query(make())
 
 
-
-
 OLD, NEW = MODEL, ModelVersion(MODEL.name, "2", "7" * 64)
 
 

@@ -33,7 +33,9 @@ def test_the_migrations_make_what_the_schema_says(engine: sa.Engine) -> None:
     for name, table in schema.metadata.tables.items():
         made = {column["name"]: (_plain(column["type"], engine), column["nullable"]) for column in
                 inspector.get_columns(name)}  # fmt: skip
-        said = {c.name: (_plain(c.type.dialect_impl(engine.dialect), engine), bool(c.nullable)) for c in table.columns}
+        said = {
+            c.name: (_plain(c.type.dialect_impl(engine.dialect), engine), bool(c.nullable)) for c in table.columns
+        }
         assert made == said
 
 

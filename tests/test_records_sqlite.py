@@ -9,21 +9,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from record_stores import Address
-from small_records import EVERYTHING, NOON, record
+from small_records import EVERYTHING, record
 from test_records import HISTORY, _writers
 
 from classy.errors import RecordsFailed
 from classy.records.sql import SqlRecords
 from classy.records.store import open_records
-from classy.records.values import Box, Query
+from classy.records.values import Query
 from classy.settings import BadSetting
 from graphpipe_fn.errors import GraphPipeError
 
@@ -62,68 +60,6 @@ def test_nobody_else_can_read_the_file(path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     assert len(list(path.parent.iterdir())) == 3  # the write-ahead log and its index
     opened.close()
-
-
-PLANS: list[Any] = [
-    pytest.param(Query(), "records_newest", id="last 50"),
-    pytest.param(Query(since=NOON, until=NOON + timedelta(days=1)), "records_newest", id="one day"),
-    pytest.param(Query(label="チワワ"), "records_class", id="one label"),
-    pytest.param(Query(label="chihuahua", since=NOON), "records_class", id="one label of a day"),
-    pytest.param(Query(model="vgg16"), "records_model", id="one model"),
-    pytest.param(Query(box=Box(139, 35, 140, 36)), "COVERING INDEX records_place", id="one box"),
-    pytest.param(Query(box=Box(139, 35, 140, 36), since=NOON), "COVERING INDEX records_place", id="a box of a day"),
-    pytest.param(Query(box=Box(170, -30, -150, 30)), "COVERING INDEX records_place", id="across the antimeridian"),
-]
-
-
-def plan_of(store: SqlRecords, query: Query) -> list[str]:
-    """Return how SQLite goes about a query that is really made, one line per step."""
-    made: list[tuple[str, Any]] = []
-
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        made.append((statement, parameters))
-
-    sa.event.listen(store._engine, "before_cursor_execute", note)
-    store.query(query)
-    sa.event.remove(store._engine, "before_cursor_execute", note)
-    statement, parameters = made[-1]
-    with store._engine.connect() as connection:
-        return [str(row[-1]) for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
-
-
-@pytest.mark.parametrize("analysed", [False, True])
-@pytest.mark.parametrize(("query", "index"), PLANS)
-def test_a_query_uses_its_index(history: SqlRecords, path: Path, query: Query, index: str, *, analysed: bool) -> None:
-    """SQLite reads no whole table, on the first page or a later one, whether it has counted its rows or not."""
-    with sqlite3.connect(str(history._url.database)) as source, sqlite3.connect(path) as copy:
-        source.backup(copy)
-        if analysed:
-            copy.execute("ANALYZE")
-    source.close()
-    copy.close()
-    store = SqlRecords(url_of(path))
-    for asked in (query, replace(query, after=history.query(Query(limit=2)).next)):
-        plan = plan_of(store, asked)
-        assert index in next(step for step in plan if "records" in step), plan
-        assert [step for step in plan if step.startswith("SCAN records") and "INDEX" not in step] == []
-        if query.box is None:
-            assert not any("B-TREE" in step for step in plan)  # the order comes from the index too
-    store.close()
-
-
-def test_a_label_of_several_models_uses_the_index_as_well(history: SqlRecords) -> None:
-    """Two classes of one name are looked up both."""
-    assert "records_class (class_key=?)" in plan_of(history, Query(label="espresso"))[0]
-
-
-def test_a_primary_keys_plan_is_the_shortest(history: SqlRecords) -> None:
-    """Whether there is a record is one look into one index."""
-    with sqlite3.connect(str(history._url.database)) as connection:
-        plan = connection.execute("EXPLAIN QUERY PLAN SELECT id FROM records WHERE identity = ''").fetchall()
-    connection.close()
-    assert [row[-1] for row in plan] == [
-        "SEARCH records USING COVERING INDEX sqlite_autoindex_records_1 (identity=?)"
-    ]
 
 
 @pytest.mark.parametrize("url", ["", "records.db", "sqlite://", "sqlite:///records.db", "oracle://a:b@c/d"])

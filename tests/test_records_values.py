@@ -10,6 +10,7 @@ from small_records import CUP, MODEL, REFUSAL, record
 
 from classy.records.values import Place, object_identity
 
+
 def test_an_events_identity_is_known_before_its_object_is_fetched() -> None:
     """Bucket, key, version and model are enough to ask whether there is a record."""
     source = record(3).source

@@ -71,7 +71,9 @@ def newest(
         spoilt = {cell for cell, last in unread.items() if not full or last > found[-1]}
         if not spoilt:
             return [position.row_id for position in found]
-        parts = [part for cell in cells if cell in spoilt and cell.level < len(COLUMNS) - 1 for part in cell.parts(box)]
+        parts = [
+            part for cell in cells if cell in spoilt and cell.level < len(COLUMNS) - 1 for part in cell.parts(box)
+        ]
         kept = [cell for cell in cells if cell not in spoilt]
         if len(parts) + len(kept) > CELLS_MAX or any(cell.level == len(COLUMNS) - 1 for cell in spoilt):
             found, _ = _read(connection, cells, {**asked, "entries": LAST_ID, "last": LAST_ID - 1}, across=across)
@@ -97,7 +99,9 @@ def _statement(levels: tuple[int, ...], *, across: bool) -> sa.TextualSelect:
 
     It is text, for it is the same in every database, and SQLAlchemy takes longer to compose it than they to run it.
     """
-    meridians = "(longitude_deg >= :west OR longitude_deg <= :east)" if across else "longitude_deg BETWEEN :west AND :east"
+    meridians = (
+        "(longitude_deg >= :west OR longitude_deg <= :east)" if across else "longitude_deg BETWEEN :west AND :east"
+    )
     inside = f"latitude_deg BETWEEN :south AND :north AND {meridians}"
     order = "ORDER BY classified_at DESC, id DESC"
     times = "classified_at >= :since AND classified_at <= :until AND (classified_at < :before OR id < :before_id)"
@@ -106,8 +110,8 @@ def _statement(levels: tuple[int, ...], *, across: bool) -> sa.TextualSelect:
         of_cell = f"FROM records WHERE {COLUMNS[level]} = :cell{number} AND {times} {order}"
         entries = f"SELECT id, classified_at, latitude_deg, longitude_deg {of_cell} LIMIT :entries"
         matching.append(
-            f"SELECT * FROM (SELECT id, classified_at FROM ({entries}) AS e{number} WHERE {inside} {order} LIMIT :count)"
-            f" AS m{number}"
+            f"SELECT * FROM (SELECT id, classified_at FROM ({entries}) AS e{number} WHERE {inside} {order} "
+            f"LIMIT :count) AS m{number}"
         )
         unread.append(
             f"SELECT {number} AS cell, id, at FROM (SELECT id, classified_at AS at {of_cell} LIMIT 1 OFFSET :last)"
@@ -117,5 +121,7 @@ def _statement(levels: tuple[int, ...], *, across: bool) -> sa.TextualSelect:
     whole = f"SELECT -1 AS cell, id, classified_at AS at FROM ({found}) AS f UNION ALL {' UNION ALL '.join(unread)}"
     moments = [sa.bindparam(name, type_=Moment) for name in ("since", "until", "before")]
     return (
-        sa.text(f"{whole} ORDER BY 1, 3 DESC, 2 DESC").bindparams(*moments).columns(cell=sa.Integer, id=RowId, at=Moment)
+        sa.text(f"{whole} ORDER BY 1, 3 DESC, 2 DESC")
+        .bindparams(*moments)
+        .columns(cell=sa.Integer, id=RowId, at=Moment)
     )

@@ -1,5 +1,5 @@
 """
-The Earth in cells of several sizes: what lets a database find the newest records of a box without reading all of them.
+The Earth in cells of several sizes: what lets a database find the newest records of a box without reading all.
 
 A record is in one cell of each size, and the index of a size holds each cell's records by their time. Where few cells
 cover a box, the newest of them are the newest of the box.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from classy.records.values import Box, Place
 
 FACTOR = 8  # from one size to the next
-SIDES_DEG = tuple(90.0 / FACTOR**level for level in range(5))
+SIDES_DEG: tuple[float, ...] = tuple(90.0 / FACTOR**level for level in range(5))
 """From a quarter of the equator to 2.4 km; all exact in binary."""
 COLUMNS = tuple(f"cell_{level}" for level in range(len(SIDES_DEG)))
 COVER_MAX = 16  # cells that cover a box at first: fewer hold more that is not in it, more cost time each
@@ -83,7 +83,7 @@ def _both(one: range, other: range) -> Iterator[int]:
 
 
 def _row(level: int, latitude_deg: float) -> int:
-    return min(int((latitude_deg + 90) / SIDES_DEG[level]), 2 * FACTOR**level - 1)
+    return min(int((latitude_deg + 90) / SIDES_DEG[level]), round(180 / SIDES_DEG[level]) - 1)
 
 
 def _column(level: int, longitude_deg: float) -> int:
@@ -91,4 +91,4 @@ def _column(level: int, longitude_deg: float) -> int:
 
 
 def _columns(level: int) -> int:
-    return 4 * FACTOR**level
+    return round(360 / SIDES_DEG[level])

@@ -90,7 +90,9 @@ def _claim(connection: Connection) -> None:
     there = set(inspect(connection).get_table_names())
     if _versions.name not in there and there & metadata.tables.keys():
         names = " and ".join(sorted(there & metadata.tables.keys()))
-        raise RecordsFailed(f"table {names} already exists, and is not ours; give the records a database of their own")
+        raise RecordsFailed(
+            f"table {names} already exists, and is not ours; give the records a database of their own"
+        )
     _versions.create(connection, checkfirst=True)
 
 
@@ -165,8 +167,8 @@ def _second(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
     for name in _CELLS:
         cell = made[name]
-        # With the place, so that no record is read that is in the cell but not in the box; and only those with a place.
-        placed = {"sqlite_where": cell.is_not(None), "postgresql_where": cell.is_not(None)}
+        # With the place, so that no record is read that is in the cell but not in the box; and only who has one.
+        placed: dict[str, Any] = {"sqlite_where": cell.is_not(None), "postgresql_where": cell.is_not(None)}
         index = Index(f"records_{name}", cell, *newest, made.latitude_deg, made.longitude_deg, **placed)
         index.create(connection, checkfirst=True)
     by_place = Index("records_place", made.latitude_deg, made.longitude_deg, made.classified_at)
@@ -191,7 +193,7 @@ def _fill(connection: Connection) -> None:
         column("longitude_deg", Double),
         *(column(name) for name in ("picture", "uri_key", *_CELLS)),
     )
-    new = {name: bindparam(f"new_{name}") for name in ("picture", "uri_key", *_CELLS)}
+    new: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("picture", "uri_key", *_CELLS)}
     changed = update(records).where(records.c.id == bindparam("of")).values(new)
     last = 0
     while True:

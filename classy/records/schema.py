@@ -117,9 +117,10 @@ records = Table(
     Column("call_id", ExactText(200), nullable=False),
 )
 """
-One row per record; see Classification for `identity` and `picture`. `taken_at` is in UTC where `taken_offset_s` says how far the camera's clock was from it, else what
-that clock showed. `uri_key` is a digest of `source_uri`, which is too long for an index. The cells are where the place
-is; see classy.records.cells. `class_key` names the likeliest class ("" for a refusal), `top_k` and `timings` are JSON.
+One row per record; see Classification for `identity` and `picture`. `taken_at` is in UTC where `taken_offset_s` says
+how far the camera's clock was from it, else what that clock showed. `uri_key` is a digest of `source_uri`, which is
+too long for an index, and the cells are where the place is (classy.records.cells). `class_key` names the likeliest
+class ("" for a refusal), `top_k` and `timings` are JSON.
 """
 
 class_names = Table(

@@ -1,4 +1,4 @@
-"""How a query becomes a page: which index finds its rows newest first, so that nothing is sorted and little is read."""
+"""How a query becomes a page: which index gives its rows newest first, so that nothing is sorted and little read."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def rows_of(query: Query, connection: sa.Connection) -> Sequence[Any]:
             return _of_classes(query, keys, connection)
     if query.box is None:
         return connection.execute(_ordered(query, keys, records)).all()
-    # What the box and the other wishes leave is sorted by itself, and whole rows are read for one page only. The offset
-    # of nothing keeps databases from walking through all times instead, in the hope of meeting the box.
+    # What the box and the other wishes leave is sorted by itself, and whole rows are read for one page only. The
+    # offset of nothing keeps databases from walking through all times instead, in the hope of meeting the box.
     inside = sa.select(records.c.id, records.c.classified_at).where(*rows.others(query, keys)).offset(0).subquery()
     times = rows.times(query, inside.c.classified_at, inside.c.id)
     ordered = sa.select(inside.c.id).where(*times).order_by(inside.c.classified_at.desc(), inside.c.id.desc())

@@ -42,12 +42,16 @@ ADVISORY_LOCK = 7_163_214_905_821  # of our migrations among all of a PostgreSQL
 _PASSING: frozenset[str | int] = frozenset({"40001", "40P01", 1213, 1020})
 # What a server's or driver's words come to. Callers read it: no host, no user, no value.
 _MEANINGS = (
-    (re.compile("password|Access denied|authentication|no pg_hba.conf entry", re.I), "it refuses the user or password"),
+    (
+        re.compile("password|Access denied|authentication|no pg_hba.conf entry", re.I),
+        "it refuses the user or password",
+    ),
     (re.compile('database ".*" does not exist|Unknown database'), "there is no such database"),
     (
         re.compile(
             "connection failed|connection timeout|Can't connect|Lost connection|gone away|closed the connection"
-            "|terminating connection|server closed|starting up|shutting down|Broken pipe|connection is closed",
+            "|terminating connection|server closed|starting up|shutting down|Broken pipe|connection is closed"
+            "|resolve host|timed out",
             re.I,
         ),
         "it can't be reached",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -75,7 +74,7 @@ class SqlRecords:
         """Return pictures that one version of a model has not seen, each by its newest record."""
         after = missing.position(after)
         with translated(), self._engine.connect() as connection:
-            found = list(connection.execute(missing.pictures(model_ref, after).limit(limit + 1)).scalars())
+            found = [row.picture for row in connection.execute(missing.pictures(model_ref, after).limit(limit + 1))]
             of_them = sa.select(records).where(records.c.picture.in_(found[:limit]))
             newest = missing.newest(connection.execute(of_them).all())
         return Page(tuple(rows.decoded(row) for row in newest), found[limit - 1] if len(found) > limit else "")
