@@ -346,6 +346,30 @@ def test_a_change_of_configuration_replaces_the_processes(logs: Path) -> None:
         assert (answer.status, answer.message[:20]) == (502, "Failed to pull image")
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param({"K=V": "x"}, id="a name with ="),
+        pytest.param({"K": "a\0b"}, id="a value with NUL"),
+        pytest.param({"PYTHONHOME": "/nonexistent"}, id="what breaks Python"),
+    ],
+)
+def test_a_configuration_that_no_process_can_be_started_with_is_answered_at_once(
+    agent: Running, config: dict[str, str]
+) -> None:
+    """It ends one call, in Fn's words, instead of one start after the other until the call gives up."""
+    fn_id = make_id(APP, "status")
+    assert agent.api("PUT", f"/v2/fns/{fn_id}", {"config": config}).status == 200
+    try:
+        begun_s = time.monotonic()
+        answer = agent.invoke("status", b"200")
+        assert (answer.status, answer.message.partition(",")[0]) == (502, "Container failed to initialize")
+        assert time.monotonic() - begun_s < 5
+    finally:
+        agent.api("PUT", f"/v2/fns/{fn_id}", {"config": dict.fromkeys(config, "")})
+    assert agent.invoke("status", b"200").body == b"body"
+
+
 def test_a_change_lets_running_calls_end(logs: Path) -> None:
     """A call that runs while its function is changed is answered by its old process."""
     with running(logs, specs("work", config={"WORK_S": "0.5"})) as agent, ThreadPoolExecutor(1) as pool:

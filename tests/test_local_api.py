@@ -70,6 +70,16 @@ def test_inspect_function(agent: Running) -> None:
     assert fn == agent.send("GET", f"/v2/fns/{FN_ID}", None, {"Host": "classy.example:81"}).json
 
 
+@pytest.mark.parametrize("config", [{"K": "\ud800"}, {"\ud800": "x"}], ids=["value", "name"])
+def test_half_a_character_spoils_no_later_answer(agent: Running, config: dict[str, str]) -> None:
+    """JSON can name what UTF-8 can't hold; it becomes the character for unknown ones, as in Go."""
+    expected = {key.replace("\ud800", "\ufffd"): value.replace("\ud800", "\ufffd") for key, value in config.items()}
+    answer = agent.api("PUT", f"/v2/fns/{FN_ID}", {"config": config})
+    assert (answer.status, answer.json["config"]) == (200, expected)
+    assert agent.api("GET", f"/v2/fns/{FN_ID}").json["config"] == expected
+    assert agent.api("POST", "/v2/apps", {"name": "\ud800"}).status == 400
+
+
 def test_invoke_as_the_cli_does(agent: Running) -> None:
     """`fn invoke` posts to the endpoint that the function's object names."""
     (fn,) = agent.api("GET", f"/v2/fns?app_id={APP_ID}&name=echo").json["items"]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -116,6 +117,25 @@ def test_a_killed_cloud_is_cleaned_up(state_dir: Path, capsys: pytest.CaptureFix
     connection.request("GET", "/inbox/before.jpg")
     assert connection.getresponse().read() == b"x"
     connection.close()
+
+
+def test_of_two_starts_at_once_one_wins_and_the_other_says_so(
+    state_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither waits for the other in vain, and the loser's words are its own."""
+
+    def start(_: int) -> int:
+        try:
+            return detach([sys.executable, str(PROGRAM), str(state_dir)], state_dir, os.environ)
+        except AlreadyRunning:
+            return 1
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(start, range(2))) == [0, 1]
+    said = capsys.readouterr()
+    assert said.out.count("ready") == 1
+    assert said.err == "" or "runs already" in said.err
+    assert status(state_dir) == 0
 
 
 def test_a_part_that_hangs_is_named(state_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,6 +195,9 @@ async def _fields(request: web.Request) -> dict[str, Any]:
         while len(body) <= BODY_BYTES and (more := await request.content.read(BODY_BYTES)):
             body += more
         data = json.loads(body) if len(body) <= BODY_BYTES else None
+        # Half a character, which JSON can name and UTF-8 can't hold: kept, it would spoil every later answer. As Go.
+        whole = json.dumps(data, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        data = json.loads(whole)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

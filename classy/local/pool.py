@@ -132,12 +132,16 @@ class Pool:
     async def _start_one(self, launch: Launch) -> None:
         try:
             process = await self._start(launch)
-        except (FnError, OSError) as exc:
+        except Exception as exc:  # who waits must hear of it: the next start would end in the same way
+            error: Exception = exc
             if isinstance(exc, OSError):
-                logger.error("%s: no process can be started: %s", launch.name, exc)
-                exc = fn_errors.machine_fails(exc)
+                error = fn_errors.machine_fails(exc)
+            elif not isinstance(exc, FnError):
+                error = fn_errors.died_at_start()
+            if error is not exc:
+                logger.error("%s: no process can be started", launch.name, exc_info=exc)
             if turn := self._next():
-                turn.set_exception(exc)
+                turn.set_exception(error)
             return
         self.live.add(process)
         process.exited.add_done_callback(lambda _: self._gone(process))

@@ -98,7 +98,7 @@ class FunctionProcess:
             output.say(f"can't be started in {launch.folder}: {exc!r}")
             output.close()
             shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(exc, OSError):
+            if isinstance(exc, OSError | ValueError):  # ValueError: a configuration that is no environment
                 raise fn_errors.died_at_start() from exc
             raise
         output.started(process.pid)

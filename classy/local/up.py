@@ -14,10 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from classy.local.functions import AppSpec, FunctionSpec
 from classy.local.ids import invoke_url
@@ -92,20 +93,25 @@ def detach(command: Sequence[str], state_dir: Path, environ: Mapping[str, str]) 
     Lock(state_dir).release()
     log_file = state_dir / "logs" / "up.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    pid = os.posix_spawn(
-        command[0],
-        list(command),
-        environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log_file), flags, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,  # it must outlive this terminal
-    )
+    log_file.unlink(missing_ok=True)  # another start at the same time keeps its own
+    with open(log_file, "w+b", opener=partial(os.open, mode=0o600)) as log:
+        pid = os.posix_spawn(
+            command[0],
+            list(command),
+            environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,  # it must outlive this terminal
+        )
+        return _until_ready(pid, state_dir, log)
+
+
+def _until_ready(pid: int, state_dir: Path, log: BinaryIO) -> int:
     try:
-        return _until_ready(pid, state_dir, log_file)
+        return _readiness(pid, state_dir, log)
     except KeyboardInterrupt:  # ^C reaches this terminal's processes only
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -113,12 +119,13 @@ def detach(command: Sequence[str], state_dir: Path, environ: Mapping[str, str]) 
         raise
 
 
-def _until_ready(pid: int, state_dir: Path, log_file: Path) -> int:
+def _readiness(pid: int, state_dir: Path, log: BinaryIO) -> int:
     deadline_s = time.monotonic() + READY_WAIT_S
     while time.monotonic() < deadline_s:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            print(f"classy: the local cloud did not start:\n{log_file.read_text(errors='replace')}", file=sys.stderr)
+            log.seek(0)
+            print(f"classy: the local cloud did not start:\n{log.read().decode(errors='replace')}", file=sys.stderr)
             return os.waitstatus_to_exitcode(status) or 1
         state = read_state(state_dir)
         if state and state.ready and state.pid == pid:
@@ -126,7 +133,7 @@ def _until_ready(pid: int, state_dir: Path, log_file: Path) -> int:
             return 0
         time.sleep(POLL_S)
     os.kill(pid, signal.SIGTERM)
-    print(f"classy: the local cloud is not ready after {READY_WAIT_S:g} s; see {log_file}", file=sys.stderr)
+    print(f"classy: the local cloud is not ready after {READY_WAIT_S:g} s; see {log.name}", file=sys.stderr)
     return 1
 
 

@@ -22,11 +22,11 @@ locals {
     CLASSY_MODEL          = var.model
     CLASSY_BUCKETS        = local.buckets.inbox
   }
-  # What only stages apart need. Between functions 6 MB are what fits: 9 pictures of 224 × 224 as float32, and a file
-  # of this size.
+  # What only stages apart need. Between functions 6 MB are what fits: 9 pictures of 224 × 224 as float32, and files
+  # of this size together.
   apart = {
-    CLASSY_LIMIT_ROWS  = "9"
-    CLASSY_LIMIT_BYTES = "5500000"
+    CLASSY_LIMIT_ROWS          = "9"
+    CLASSY_LIMIT_BYTES         = "5500000"
     CLASSY_LIMIT_REQUEST_BYTES = "5500000"
   }
   front = merge(
