@@ -12,7 +12,6 @@ is 0.8 MB, and what Lambda queues has at most 1 MB.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
@@ -112,15 +111,13 @@ class Continued:
     Args:
         waited: Answers requests of callers who wait.
         stage: The function's own stage.
-        name: Of its timings.
         hand_on: Sends on.
         allowed: URIs that a message may name as hops.
     """
 
-    def __init__(self, waited: Model, stage: Model, *, name: str, hand_on: HandOn, allowed: Collection[str]) -> None:
+    def __init__(self, waited: Model, stage: Model, *, hand_on: HandOn, allowed: Collection[str]) -> None:
         self._waited = waited
         self._stage = stage
-        self._name = name
         self._hand_on = hand_on
         self._allowed = frozenset(allowed)
 
@@ -148,17 +145,15 @@ class Continued:
             raise BadTensor("a message that nobody waits for holds one picture; send each by itself")
         last = len(then.hops) == 1
         names = ("", ERRORS, ABOUT, *((MODEL,) if last else ()))
-        began_s = time.perf_counter()
         response = self._stage.infer(request.replace(output_names=names, config=encode_config(**rest)))
         error, line = decode_row_errors(response.outputs[1])[0], decode_about(response.outputs[2])[0]
         if error is not None and error.code not in FINAL:
             raise UploadDelayed(f"{then.source.uri} can't be dealt with now: {error.message}")
-        own = Timing(self._name, time.perf_counter() - began_s)
         then = replace(
             then,
             hops=then.hops[-1:] if error else then.hops,
             about="\n".join(part for part in (then.about, line) if part),
-            timings=(*then.timings, *response.timings, own),
+            timings=(*then.timings, *response.timings),
         )
         hop, *hops = then.hops
         inputs: tuple[Tensor, ...] = (response.outputs[0],)
@@ -167,7 +162,7 @@ class Continued:
             inputs, hops = (StringTensor((), (0,)) if error else inputs[0], model, encode_row_errors([error])), [hop]
         config = encode_config(None, **rest, then=replace(then, hops=tuple(hops)).as_json())
         self._hand_on(hop, InferRequest(inputs, config=config, call=_unhurried(request.call)))
-        return InferResponse((), (), (own,))
+        return InferResponse((), (), response.timings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class Classy:
             body: GraphPipe's message, as classy.continued sends it.
 
         Returns:
-            JSON as answer() gives it for one object of an event.
+            JSON as answer() gives it for an event; the picture's refusal is in its result.
         """
         return self._replied(lambda: self._finished(body, call), call)
 
@@ -282,7 +282,7 @@ class Classy:
         done = Classified((outcome.row,), (outcome.model,), (outcome.then.about,), hops)
         ask = Ask((source.uri,), self._defaults, batch=True)
         (entry,) = self._entries(done, ask, manifest, (source,), call)
-        return self._uploads.finish(source, entry, manifest, hops, call), hops
+        return {"results": [self._uploads.finish(source, entry, manifest, hops, call)]}, hops
 
     def _entries(
         self, done: Classified, ask: Ask, manifest: Manifest, sources: Sequence[Source], call: Call

@@ -66,13 +66,8 @@ def peer(uri: str, settings: Settings) -> Client | Split:
     return Split(client, limit_bytes=MESSAGE_MAX)
 
 
-def served(stage: Model, settings: Settings, *, name: str = "stage") -> Model:
-    """
-    Return a stage as its function serves it: with whatever follows it by setting or by the request's route.
-
-    Args:
-        name: The function's, in the timings of what it hands on.
-    """
+def served(stage: Model, settings: Settings) -> Model:
+    """Return a stage as its function serves it: with whatever follows it by setting or by the request's route."""
     routed = Routed(
         stage,
         connect=lambda uri: peer(uri, settings),
@@ -83,7 +78,7 @@ def served(stage: Model, settings: Settings, *, name: str = "stage") -> Model:
         return routed
     from classy.continued import Continued
 
-    return Continued(routed, stage, name=name, hand_on=Queue(settings).hand_on, allowed=settings.allowed_hops)
+    return Continued(routed, stage, hand_on=Queue(settings).hand_on, allowed=settings.allowed_hops)
 
 
 class Queue:

@@ -8,5 +8,5 @@ from classy.pipeline import downloader
 from classy.settings import Settings
 
 settings = Settings.from_env(os.environ)
-model = served(downloader(settings), settings, name="downloader")
+model = served(downloader(settings), settings)
 handler = stage_handler(model, name="downloader", handover=handover(settings))

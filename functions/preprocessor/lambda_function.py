@@ -8,5 +8,5 @@ from classy.pipeline import preprocessor
 from classy.settings import Settings
 
 settings = Settings.from_env(os.environ)
-model = served(preprocessor(settings), settings, name="preprocessor")
+model = served(preprocessor(settings), settings)
 handler = stage_handler(model, name="preprocessor", handover=handover(settings))

@@ -11,7 +11,7 @@ from classy.settings import Settings
 settings = Settings.from_env(os.environ)
 model = vgg(settings)
 handler = stage_handler(
-    served(model, settings, name="vgg"),
+    served(model, settings),
     name="vgg",
     prepare=model.metadata,
     sample=lambda: noise(model),
