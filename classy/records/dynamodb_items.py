@@ -38,7 +38,7 @@ CELLS_PER_DEG = 2
 CLASS_KEY_MAX, BUCKET_MAX = 150, 255  # characters of what becomes a key
 EARLIEST, LATEST = "0", ":"  # before and after every `at`, which begins with a digit
 
-_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} [0-9a-f]{64}")
+_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} [0-9a-f]{16}")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -105,7 +105,7 @@ def encoded(record: Classification, part: Part) -> Item:
         "pk": record.identity,
         "sk": RECORD,
         "part": str(part),
-        "at": f"{moment(record.classified_at)} {record.identity}",
+        "at": f"{moment(record.classified_at)} {record.identity[:16]}",
         "class_key": class_key,
         "uri_key": uri_key(source.uri) if source.uri else "",
         "cell": cell_of(record.place, record.country),
@@ -124,12 +124,13 @@ def encoded(record: Classification, part: Part) -> Item:
 def decoded(item: Item) -> Classification:
     """Return an item as its record."""
     said = json.loads(item["record"]["S"])
+    kind, uri, bucket, key, version = said["source"]
     taken_at, place, refusal = said.get("taken_at"), said.get("place"), said.get("refusal")
     return Classification(
-        source=Source(*said["source"]),
+        source=Source(kind, f"s3://{bucket}/{key}" if uri is None else uri, bucket, key, version),
         model=ModelVersion(*said["model"]),
         classified_at=datetime.fromisoformat(said["classified_at"]),
-        picture_sha256=said["picture_sha256"],
+        picture_sha256=said.get("picture_sha256") or item.get("bytes_key", {"S": ""})["S"],
         taken_at=datetime.fromisoformat(taken_at) if taken_at else None,
         place=Place(*place) if place else None,
         country=said["country"],
@@ -330,17 +331,20 @@ def _inside(box: Box, latitude_deg: float | None, longitude_deg: float | None) -
 
 
 def _plain(record: Classification) -> dict[str, Any]:
+    """Return a record as JSON has it, but for what is in the item anyway: below 2 KB it costs two write units."""
     source, model, place, refusal = record.source, record.model, record.place, record.refusal
+    uri = None if source.uri == f"s3://{source.bucket}/{source.key}" else source.uri
     value: dict[str, Any] = {
-        "source": [source.kind, source.uri, source.bucket, source.key, source.version],
+        "source": [source.kind, uri, source.bucket, source.key, source.version],
         "model": [model.name, model.version, model.sha256],
         "classified_at": record.classified_at.isoformat(),
-        "picture_sha256": record.picture_sha256,
         "country": record.country,
         "top_k": [[s.class_index, s.probability, s.class_id, dict(s.labels)] for s in record.top_k],
         "timings": [[hop.name, hop.seconds, hop.cold] for hop in record.timings],
         "call_id": record.call_id,
     }
+    if source.kind != "bucket":
+        value["picture_sha256"] = record.picture_sha256
     if record.taken_at is not None:
         value["taken_at"] = record.taken_at.isoformat()
     if place is not None:
