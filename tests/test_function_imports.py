@@ -20,6 +20,7 @@ spec.loader.exec_module(func)
 at_start = sorted(sys.modules)
 class Context:
     def Headers(self): return {}
+    def RequestURL(self): return None
     def CallID(self): return "x"
     def Deadline(self): return None
     def SetResponseHeaders(self, headers, status): pass

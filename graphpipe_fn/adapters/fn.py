@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fdk.context import InvokeContext
     from fdk.response import Response
 
-HEADER_PREFIX = "fn-http-h-"  # of what a trigger's caller sent
 BODY_MAX = 128 << 20  # Oracle Functions refuse 6 MB themselves; the announcement's example request is 77 MB
 
 
@@ -90,45 +89,36 @@ async def _answered(answer: Answer, body: Buffer, call: Call) -> Reply:
 
 
 def _call(ctx: Any) -> Call:
-    headers = _headers(ctx)
-    trigger = headers.get("fn-intent") == "httprequest"
-    if trigger:
-        headers = {**_sent(headers), **headers}
-    call = call_of(headers, call_id=ctx.CallID() or "")
-    # Not the deadline among the headers: a trigger's caller could have sent it. The platform's counts.
-    # Of a trigger's request the platform tells the method and the URL; a direct invoke is always a POST.
+    # The FDK mixes what a trigger's caller sent with what the platform says, and the caller's wins: a header named
+    # Fn-Deadline buys no time, as the platform's own is asked for. A direct invoke is always a POST.
+    call = call_of(_joined(ctx.Headers()), call_id=ctx.CallID() or "")
+    url = ctx.RequestURL()
     return replace(
         call,
         deadline_s=parse_deadline(ctx.Deadline()),
-        method=headers.get("fn-http-method", "POST").upper() if trigger else "POST",
-        query=urlsplit(headers.get("fn-http-request-url", "")).query if trigger else "",
+        method="POST" if url is None else (ctx.Method() or "POST").upper(),
+        query="" if url is None else urlsplit(url).query,
     )
 
 
 def _gateway_request(ctx: Any, body: bytes) -> GatewayRequest | None:
     """Return the HTTP request that came through a trigger, None for a direct invoke."""
-    headers = _headers(ctx)
-    if headers.get("fn-intent") != "httprequest":
+    if ctx.RequestURL() is None:
         return None
-    url, sent = urlsplit(headers.get("fn-http-request-url", "")), _sent(headers)
+    url, sent = urlsplit(ctx.RequestURL()), _joined(ctx.HTTPHeaders())
     return GatewayRequest(
-        method=headers.get("fn-http-method", "POST").upper(),
+        method=(ctx.Method() or "POST").upper(),
         path=url.path or "/",
         query=url.query,
-        headers={**sent, "content-type": headers.get("content-type", "")},
+        headers={**sent, "content-type": _joined(ctx.Headers()).get("content-type", "")},
         body=body,
         host=url.netloc or sent.get("host", ""),  # Oracle's gateway sends a path only
         scheme=url.scheme or "https",
     )
 
 
-def _headers(ctx: Any) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in ctx.Headers().items()}
-
-
-def _sent(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what a trigger's caller sent."""
-    return {name[len(HEADER_PREFIX) :]: value for name, value in headers.items() if name.startswith(HEADER_PREFIX)}
+def _joined(headers: Mapping[str, str | list[str]]) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else ", ".join(value) for name, value in headers.items()}
 
 
 def _response(ctx: Any, reply: Reply) -> Response:
