@@ -150,6 +150,8 @@ def test_a_part_that_hangs_is_named(state_dir: Path, capsys: pytest.CaptureFixtu
         os.kill(storage, signal.SIGCONT)
     said = capsys.readouterr().out
     assert f"trouble: {state.storage_url} does not answer" in said
+    assert status(state_dir, room_bytes=1 << 60) == 1
+    assert "MB are free" in capsys.readouterr().out
     assert f"trouble: {state.agent_url}" not in said
     assert eventually(lambda: status(state_dir) == 0)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -45,6 +47,7 @@ REAP_WAIT_S = 3.0  # for the reaper of a cloud that was killed
 TOLD_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # the last one when its terminal is closed
 POLL_S = 0.02
 LOG_BYTES = 10 << 20
+ROOM_BYTES = 50_000_000  # two of the largest pictures
 
 
 def run(
@@ -165,8 +168,13 @@ def down(state_dir: Path) -> int:
     return 0
 
 
-def status(state_dir: Path) -> int:
-    """Say what runs, and whether it answers; return 0 when everything does, 1 otherwise."""
+def status(state_dir: Path, *, room_bytes: int = ROOM_BYTES) -> int:
+    """
+    Say what runs, and whether it answers; return 0 when everything does, 1 otherwise.
+
+    Args:
+        room_bytes: What must be free on the disk: the storage answers 200 to what it has no room for.
+    """
     state = read_state(state_dir) if locked(state_dir) else None
     if state is None:
         pid, started = holder(state_dir)
@@ -175,23 +183,27 @@ def status(state_dir: Path) -> int:
               else "classy: nothing runs; `classy up` starts it")  # fmt: skip
         return 1
     parts = ((state.agent_url, "/version"), (state.storage_url, HEALTH_PATH), (state.page_url, "/api/health"))
-    silent = [url for url, path in parts if state.ready and url and not answers(url, path)]
-    print(described(state, silent))
-    return 0 if state.ready and not silent and not state.troubles else 1
+    troubles = [
+        f"{url} does not answer; the logs may say why, and `classy down` and `classy up` start it anew"
+        for url, path in parts
+        if state.ready and url and not answers(url, path)
+    ]
+    free_bytes = shutil.disk_usage(state_dir).free
+    if free_bytes < room_bytes:
+        troubles.append(
+            f"only {free_bytes // 1_000_000:,} MB are free for {state_dir}; what does not fit is kept in memory only "
+            "and lost when the storage ends: free some room"
+        )
+    state = replace(state, troubles=(*state.troubles, *troubles))
+    print(described(state))
+    return 0 if state.ready and not state.troubles else 1
 
 
-def described(state: CloudState, silent: Container[str] = ()) -> str:
-    """
-    Return a cloud in words, for people.
-
-    Args:
-        silent: The URLs that do not answer.
-    """
-    troubles = [f"{url} does not answer; the logs may say why, and `classy down` and `classy up` start it anew"
-                for url in (state.agent_url, state.storage_url, state.page_url) if url in silent]  # fmt: skip
+def described(state: CloudState) -> str:
+    """Return a cloud in words, for people."""
     lines = [
         *(f"classy: {note}" for note in state.notes),
-        *(f"classy: trouble: {trouble}" for trouble in (*state.troubles, *troubles)),
+        *(f"classy: trouble: {trouble}" for trouble in state.troubles),
         f"classy: {'ready' if state.ready else 'not ready yet'} (pid {state.pid})",
         f"  functions  {state.agent_url}   (fn: FN_API_URL={state.agent_url})",
         *(f"    {state.app} {name:<20} {invoke_url(state.agent_url, state.app, name)}" for name in state.functions),
