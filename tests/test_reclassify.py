@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from default_model import default_model
 from recorded import NEW, OLD, Scene, colour, objects_of, scene, two_models
 from small_records import ESPRESSO, record
 from test_local_storage import stored
@@ -26,6 +27,8 @@ from test_local_storage import stored
 from classy.commands.reclassify import Bar
 from classy.errors import BadRequest, ModelMissing, RecordsFailed
 from classy.local.storage import LocalStorage
+from classy.models.publish import publish
+from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
 from classy.pipeline import Classified
 from classy.reclassified import Reclassified, redone, same_class
@@ -513,15 +516,15 @@ def recorded_pictures(here: Scene, count: int) -> None:
         assert all(entry["kept"] for entry in here.ask(body, "application/json")["results"])
 
 
-def begun(here: Scene, wanted: int = 1) -> subprocess.Popen[str]:
+def begun(here: Scene, wanted: int = 1, model: str = NEW) -> subprocess.Popen[str]:
     """Start the command, and return once it has recorded something more."""
-    have = len(here.of(NEW))
+    have = len(here.of(model))
     process = subprocess.Popen(
-        [*CLASSY, "reclassify", "--model", NEW, "--workers", "1"],
+        [*CLASSY, "reclassify", "--model", model, "--workers", "1"],
         env=environ_of(here), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline_s = time.monotonic() + 60
-    while len(here.of(NEW)) < have + wanted and process.poll() is None:
+    while len(here.of(model)) < have + wanted and process.poll() is None:
         assert time.monotonic() < deadline_s
         time.sleep(0.002)
     return process
@@ -541,7 +544,7 @@ def test_an_interrupt_leaves_the_rest_for_the_next_time(here: Scene) -> None:
     assert run(here).done == 120 - some
 
 
-def killed_and_undisturbed(models: str, folder: Path, count: int, kills: int) -> None:
+def killed_and_undisturbed(models: str, folder: Path, *, model: str, count: int, kills: int) -> None:
     """Kill a run again and again, finish it, and compare it with one that nobody disturbed."""
     chance = random.Random(6)
     (folder / "killed").mkdir()
@@ -551,34 +554,37 @@ def killed_and_undisturbed(models: str, folder: Path, count: int, kills: int) ->
             recorded_pictures(here, count)
         hits = 0
         for _ in range(kills):
-            process = begun(killed, chance.randrange(1, max(count // (2 * kills), 2)))
+            process = begun(killed, chance.randrange(1, max(count // (2 * kills), 2)), model)
             time.sleep(chance.random() * 0.02)  # anywhere in a batch: before, amid and behind its writes
-            if process.poll() is None:
-                hits += 1
+            hits += process.poll() is None
             process.kill()
             process.communicate(timeout=60)
         assert hits == kills, "it was done before it could be killed"
-        assert 0 < len(killed.of(NEW)) < count
-        last = classy(killed, "reclassify", "--model", NEW, "--json")
+        assert 0 < len(killed.of(model)) < count
+        last = classy(killed, "reclassify", "--model", model, "--json")
         assert (last.returncode, json.loads(last.stdout)["left"]) == (0, 0), last.stderr
-        assert classy(calm, "reclassify", "--model", NEW).returncode == 0
-        results = [{picture: lasting(kept) for picture, kept in here.of(NEW).items()} for here in (killed, calm)]
+        assert classy(calm, "reclassify", "--model", model).returncode == 0
+        results = [{picture: lasting(kept) for picture, kept in here.of(model).items()} for here in (killed, calm)]
         assert results[0] == results[1]
-        assert len(results[0]) == count
-        assert len(killed.of(OLD)) == count
-        thumbnails = [sorted(path.name for path in (folder / name).rglob("*.webp")) for name in ("killed", "calm")]
-        assert thumbnails[0] == thumbnails[1]
+        assert len(results[0]) == len(killed.of(OLD)) == count
+        kept = [
+            sorted(str(path.relative_to(folder / name)) for path in (folder / name / "pictures").rglob("*.webp"))
+            for name in ("killed", "calm")
+        ]
+        assert kept[0] == kept[1]
 
 
 def test_a_kill_spoils_nothing(models: str, tmp_path: Path) -> None:
     """Twice SIGKILL amid the work, and the records are those of a run that nobody disturbed."""
-    killed_and_undisturbed(models, tmp_path, 100, 2)
+    killed_and_undisturbed(models, tmp_path, model=NEW, count=100, kills=2)
 
 
 @pytest.mark.slow
-def test_ten_kills_spoil_nothing(models: str, tmp_path: Path) -> None:
-    """As two do not."""
-    killed_and_undisturbed(models, tmp_path, 1_200, 10)
+def test_ten_kills_spoil_nothing(tmp_path: Path) -> None:
+    """As two do not, and with the default model."""
+    models = two_models(tmp_path)
+    manifest = publish(default_model()[0], ModelStore(ObjectStorage(), models))
+    killed_and_undisturbed(models, tmp_path, model=manifest.ref, count=300, kills=10)
 
 
 def test_two_runs_at_once_do_the_same_as_one(here: Scene) -> None:
