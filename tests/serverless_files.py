@@ -107,7 +107,8 @@ class Service:
             found = self._variable(match[1])
             if match[0] == value:
                 return self._resolved(found)
-            value = f"{value[: match.start()]}{found}{value[match.end() :]}"
+            text = str(found).lower() if isinstance(found, bool) else str(found)
+            value = f"{value[: match.start()]}{text}{value[match.end() :]}"
         return value
 
     def _variable(self, text: str) -> Any:

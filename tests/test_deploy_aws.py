@@ -129,7 +129,8 @@ def test_a_function_may_call_those_that_its_topology_has_it_call(
     """And a stage nobody, where the front calls all of them."""
     service = Service(topology=topology)
     role = service.functions[function]["role"]
-    assert _allowed(role, "lambda:InvokeFunction", service) == {_arn(name) for name in called}
+    snapshots = {f"{_arn('vgg')}:snapstart"} if "vgg" in called else set()
+    assert _allowed(role, "lambda:InvokeFunction", service) == {_arn(name) for name in called} | snapshots
     settings = Settings.from_env(service.environ(function))
     if function in STAGES and topology != "caller-led":
         assert {f"lambda:{_name(name)}" for name in called} <= settings.allowed_hops
@@ -281,6 +282,24 @@ def test_every_topology_of_the_settings_can_be_deployed() -> None:
     assert sorted(DEV.config["custom"]["next"]) == sorted(TOPOLOGIES)
 
 
+def test_snapshots_are_of_the_version_that_is_called() -> None:
+    """Lambda makes none of $LATEST, so the model is called by the alias of its newest version."""
+    service = Service(snapStart=True)
+    assert {name for name, config in service.functions.items() if config.get("snapStart")} == {"main", "vgg"}
+    assert Settings.from_env(service.environ("classy")).vgg == f"lambda:{_name('vgg')}:snapstart"
+    assert Settings.from_env(service.environ("preprocessor")).allowed_hops >= {f"lambda:{_name('vgg')}:snapstart"}
+    assert not any(config.get("snapStart") for config in DEV.functions.values())
+
+
+@pytest.mark.parametrize(("who", "url"), [("aws_iam", {"authorizer": "aws_iam"}), ("public", True)])
+def test_functions_have_signed_urls_unless_main_is_made_public(who: str, url: object) -> None:
+    """The stages' URLs take AWS's signatures only, whatever main's does."""
+    functions = Service(mainUrl=who).functions
+    assert functions["main"]["url"] == url
+    assert all(functions[stage]["url"] == {"authorizer": "aws_iam"} for stage in STAGES)
+    assert "url" not in functions["classy"]
+
+
 def test_no_plugin_is_needed_and_the_tool_is_pinned() -> None:
     """One dependency, and a lock file with the hash of everything that it brings."""
     assert "plugins" not in DEV.config
@@ -294,5 +313,6 @@ def test_no_plugin_is_needed_and_the_tool_is_pinned() -> None:
 
 def test_the_guide_names_every_parameter() -> None:
     """docs/deploy-aws.md has a row for each."""
-    rows = set(re.findall(r"^\| `(\w+)` \|", DOC.read_text(encoding="utf-8"), re.MULTILINE))
+    section = DOC.read_text(encoding="utf-8").partition("## Parameters")[2].partition("\n## ")[0]
+    rows = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
     assert rows == {*DEV.params, *Service("prod").params}
