@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-BYTE, ASCII, SHORT, LONG, RATIONAL, SRATIONAL = 1, 2, 3, 4, 5, 10
+BYTE, ASCII, SHORT, LONG, RATIONAL, SRATIONAL, DOUBLE = 1, 2, 3, 4, 5, 10, 12
+ORIENTATION = 0x0112
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 TAKEN, OFFSET, FRACTION = 0x9003, 0x9011, 0x9291
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
@@ -39,13 +40,20 @@ def degrees(whole: int, minutes: int, seconds_100: int, order: str = "<") -> Val
 
 
 def block(
-    exif: Mapping[int, Value] | None = None, gps: Mapping[int, Value] | None = None, *, order: str = "<"
+    exif: Mapping[int, Value] | None = None,
+    gps: Mapping[int, Value] | None = None,
+    *,
+    order: str = "<",
+    orientation: int | None = None,
 ) -> bytes:
     """Return an EXIF block: a TIFF header, IFD0, and the two directories it points to."""
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", 8)
     pointers = [(tag, tags) for tag, tags in ((EXIF_IFD, exif), (GPS_IFD, gps)) if tags is not None]
-    at = 8 + 2 + 12 * len(pointers) + 4
-    ifd0, rest = struct.pack(order + "H", len(pointers)), b""
+    count = len(pointers) + (orientation is not None)
+    at = 8 + 2 + 12 * count + 4
+    ifd0, rest = struct.pack(order + "H", count), b""
+    if orientation is not None:  # the tags of a directory are in their order
+        ifd0 += struct.pack(order + "HHLHH", ORIENTATION, SHORT, 1, orientation, 0)
     for tag, tags in pointers:
         ifd0 += struct.pack(order + "HHLL", tag, LONG, 1, at + len(rest))
         rest += _directory(tags, at + len(rest), order)

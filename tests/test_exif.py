@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import random
 import struct
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from exif_blocks import (
     ASCII,
+    DOUBLE,
     EXIF_IFD,
     FORMATS,
     FRACTION,
@@ -162,6 +164,70 @@ def test_every_format_tells_what_pillow_reads_in_it(format_name: str, order: str
     assert found.place.altitude_m == float(witness[6]) == 58.25
     assert found.taken_at.isoformat() == "2026-11-21T09:08:07.250000+11:00"
     assert (theirs[TAKEN], theirs[OFFSET]) == ("2026:11:21 09:08:07", "+11:00")
+
+
+HALF_PAST = timezone(timedelta(hours=5, minutes=30))
+NEWFOUNDLAND = timezone(-timedelta(hours=3, minutes=30))
+NAN = (DOUBLE, 3, struct.pack("<3d", math.nan, math.nan, math.nan))
+# What every format must tell alike: EXIF tags, GPS tags, when and where.
+VARIANTS: list[Any] = [
+    pytest.param(TIME, gps(), DAY, PLACE, id="north-east"),
+    pytest.param(TIME, gps(t1=text("S")), DAY, at(-PLACE.latitude_deg), id="south-east"),
+    pytest.param(TIME, gps(t3=text("W")), DAY, at(longitude_deg=-PLACE.longitude_deg), id="north-west"),
+    pytest.param(
+        TIME, gps(t1=text("S"), t3=text("W")), DAY, at(-PLACE.latitude_deg, -PLACE.longitude_deg), id="south-west"
+    ),
+    pytest.param(TIME, gps(t4=degrees(180, 0, 0)), DAY, at(longitude_deg=180.0), id="on the antimeridian"),
+    pytest.param(TIME, gps(t5=byte(1), t6=rationals((86, 10))), DAY, at(altitude_m=-8.6), id="below the sea"),
+    pytest.param(TIME, gps(t2=degrees(0, 0, 0), t4=degrees(0, 0, 0)), DAY, None, id="0°, 0°"),
+    pytest.param(TIME, gps(t2=rationals((0, 0), (0, 0), (0, 0))), DAY, None, id="latitude 0/0"),
+    pytest.param(TIME, gps(t4=rationals((139, 1), (0, 0), (0, 1))), DAY, None, id="minutes 0/0"),
+    pytest.param(TIME, gps(t6=rationals((0, 0))), DAY, PLACE, id="altitude 0/0"),
+    pytest.param(TIME, gps(t2=degrees(91, 0, 0)), DAY, None, id="beyond the pole"),
+    pytest.param(TIME, gps(t1=None), DAY, None, id="no reference of the latitude"),
+    pytest.param(TIME, gps(t3=None), DAY, None, id="no reference of the longitude"),
+    pytest.param(TIME, gps(t2=None), DAY, None, id="no latitude"),
+    pytest.param(TIME, None, DAY, None, id="no GPS"),
+    pytest.param(None, gps(), None, PLACE, id="no time"),
+    pytest.param(taken(offset=text("+05:30")), gps(), DAY.replace(tzinfo=HALF_PAST), PLACE, id="offset east"),
+    pytest.param(taken(offset=text("-03:30")), gps(), DAY.replace(tzinfo=NEWFOUNDLAND), PLACE, id="offset west"),
+    pytest.param(taken(offset=text("Z")), gps(), DAY, PLACE, id="an offset that is none"),
+    pytest.param(taken(fraction=text("25")), gps(), DAY.replace(microsecond=250_000), PLACE, id="a fraction"),
+    pytest.param(taken(at=text("0000:00:00 00:00:00")), gps(), None, PLACE, id="a clock that was never set"),
+    pytest.param(taken(at=text("2026:02:30 09:08:07")), gps(), None, PLACE, id="30 February"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", [None, 6], ids=["upright", "rotated"])
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize(("exif", "place_tags", "taken_at", "place"), VARIANTS)
+def test_every_format_tells_the_same(
+    format_name: str,
+    orientation: int | None,
+    exif: dict[int, Any] | None,
+    place_tags: dict[int, Any] | None,
+    taken_at: datetime | None,
+    place: Place | None,
+) -> None:
+    """The right time and place, or none, wherever the file has its EXIF and however the camera was held."""
+    found = about(picture(format_name, block(exif, place_tags, orientation=orientation)))
+    assert (found.taken_at, found.taken_at and found.taken_at.tzinfo) == (taken_at, taken_at and taken_at.tzinfo)
+    assert found.place == place
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize(
+    ("tags", "place"),
+    [
+        pytest.param(gps(t2=NAN), None, id="latitude"),
+        pytest.param(gps(t6=(DOUBLE, 1, NAN[2][:8])), PLACE, id="altitude"),
+    ],
+)
+def test_not_a_number_is_no_place(format_name: str, tags: dict[int, Any], place: Place | None) -> None:
+    """Where a file has real floating-point numbers, and NaN among them."""
+    exif = block(TIME, tags)
+    data = exif if format_name == "TIFF" else picture(format_name, exif)  # Pillow itself fails at such a TIFF
+    assert (about(data).taken_at, about(data).place) == (DAY, place)
 
 
 def test_a_rotated_picture_was_taken_when_and_where_it_says() -> None:
