@@ -10,6 +10,7 @@ from pathlib import Path
 
 from classy.front import Classy
 from classy.settings import BadSetting, Settings
+from classy.telemetry import telemetry
 from classy.web.app import body_limit, create_app
 from classy.web.serving import LOCAL_HOSTS, make_server, serve_until_told
 from graphpipe_fn.errors import Unavailable
@@ -41,7 +42,7 @@ def serve_page(settings: Settings, state_dir: Path, *, host: str, port: int, pre
     listener = _listener(host, port)
     address, bound = listener.getsockname()[:2]
     local = ipaddress.ip_address(address).is_loopback
-    classy = Classy(settings)
+    classy = Classy(settings, telemetry=telemetry("page", settings.telemetry | {"prometheus"}))
     try:
         app = create_app(classy, settings, hosts=LOCAL_HOSTS if local else frozenset())
         server = make_server(app, listener, limit_bytes=body_limit(settings), prefix=prefix)

@@ -66,9 +66,9 @@ def index() -> flask.Response:
     return static(INDEX)
 
 
-def static(path: str) -> flask.Response:
+def static(path: str, *, folder: Path = STATIC) -> flask.Response:
     """Return one of the page's files."""
-    found = STATIC.joinpath(path)
+    found = folder.joinpath(path)
     if not all(map(PART.fullmatch, path.split("/"))) or not found.is_file():
         raise NotFound("the page has no such file")
     status = found.stat()

@@ -9,7 +9,7 @@ import { shown } from "./problems.js";
 const SLICE = 20; // pictures per request: a function has half a minute
 const CHANGES_SHOWN = 10;
 
-let run = null; // {model, after, done, failed, agreed, changed, changes, all, begun}
+let run = null; // {model, after, done, failed, agreed, changed, changes, all, ended}
 let abort = null;
 
 export function start() {
@@ -33,7 +33,7 @@ export function start() {
 async function go() {
   const model = byId("redo-model").value;
   if (!model || abort) return;
-  run ??= { model, after: "", done: 0, failed: [], agreed: 0, changed: 0, changes: new Map(), all: 0 };
+  run ??= { model, after: "", done: 0, failed: [], agreed: 0, changed: 0, changes: new Map(), all: 0, ended: false };
   abort = new AbortController();
   const begun = { at: performance.now(), handled: handled() };
   busy(true);
@@ -65,7 +65,9 @@ function add(slice) {
     run.changes.set(key, { ...change, count: change.count + (known?.count ?? 0) });
   }
   run.after = slice.next;
-  run.all = handled() + slice.left;
+  run.ended = slice.next === "";
+  // What failed is still left, unless the model refused it for good: known exactly at the end only.
+  run.all = run.ended ? handled() : Math.max(handled(), run.done + slice.left);
 }
 
 function busy(on) {
@@ -91,7 +93,7 @@ function progress(begun) {
 }
 
 function finish(problem) {
-  const ended = !problem && !run.after && run.all === handled();
+  const ended = !problem && run.ended;
   const counts = { done: number(run.done), failed: number(run.failed.length), all: number(run.all) };
   const key = ended ? (handled() ? "redo.done" : "redo.nothing") : "redo.stopped";
   const line = el("p", { role: "status", text: () => t(key, ended ? counts : { ...counts, done: number(handled()) }) });
