@@ -400,6 +400,6 @@ def test_the_command_line_publishes_ones_own_model(tmp_path: Path) -> None:
 
 def test_the_command_lines_presets_exist() -> None:
     """The command line lists presets without importing this; what it lists is there."""
-    from classy.cli import PRESETS as OFFERED
+    from classy.commands.arguments import PRESETS as OFFERED
 
     assert set(OFFERED) <= set(PRESETS)
