@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,11 +66,10 @@ def model_store(tmp_path_factory: pytest.TempPathFactory) -> str:
     return uri
 
 
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """Run `classy up --detach` on free ports for the whole test run, and `classy down` after it."""
-    state_dir = tmp_path_factory.mktemp("cloud")
-    shutil.copytree(default_model()[0], state_dir / "default-model")
+@contextmanager
+def running_cloud(state_dir: Path) -> Iterator[Cloud]:
+    """Run `classy up --detach` on free ports, and `classy down` after it; what it keeps stays in the state folder."""
+    shutil.copytree(default_model()[0], state_dir / "default-model", dirs_exist_ok=True)
     command = [sys.executable, "-m", "classy.cli", "--state-dir", str(state_dir)]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSY_", "AWS_"))}
     started = subprocess.run([*command, "up", "--detach"], env=environ, capture_output=True, text=True, timeout=120)
@@ -81,3 +81,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     finally:
         stopped = subprocess.run([*command, "down"], env=environ, capture_output=True, text=True, timeout=120)
     assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """Run one local cloud for the whole test run."""
+    with running_cloud(tmp_path_factory.mktemp("cloud")) as started:
+        yield started

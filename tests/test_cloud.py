@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import struct
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from conftest import Cloud
+from conftest import Cloud, running_cloud
 from default_model import default_model
 from direct import direct_probabilities
 from photos import photo
 
 from classy.front import Classy
+from classy.local.state import read_state
 from classy.settings import Settings
 from graphpipe_fn import remote
 from graphpipe_fn.errors import RemoteError
@@ -234,6 +238,22 @@ def test_a_duplicate_event_changes_nothing(cloud: Cloud) -> None:
     status, answer = post(cloud.url("classy-func"), json.dumps({"Records": [record]}).encode())
     assert (status, answer["results"], answer["ignored"]) == (200, [], 1)
     assert results_of(cloud, "twice.jpg") == before
+
+
+@pytest.mark.slow
+def test_uploads_survive_the_death_of_everything(tmp_path: Path) -> None:
+    """What lay in the inbox when all was killed is classified after the next start, each object once."""
+    keys = [f"{number} ü.jpg" for number in range(20)]
+    with running_cloud(tmp_path / "state") as first:
+        for key in keys:
+            first.objects.put(f"s3://classy-inbox/{key}", photo("china.jpg"))
+        state = read_state(tmp_path / "state")
+        assert state is not None
+        os.kill(state.pid, signal.SIGKILL)
+    with running_cloud(tmp_path / "state") as second:
+        for key in keys:
+            (result,) = results_of(second, key)
+            assert result["class_index"] == 698
 
 
 def test_an_event_that_can_not_be_dealt_with_now_is_no_success(cloud: Cloud) -> None:
