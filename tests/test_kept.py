@@ -179,6 +179,16 @@ def test_an_event_comes_again_until_its_thumbnail_is_kept(models: str, storage: 
         assert here.ask(event_of("a.png"), "application/json")["results"] == []
 
 
+def test_an_empty_object_is_refused_for_good(models: str, storage: LocalStorage, tmp_path: Path) -> None:
+    """It is recorded as what it is, and its event does not come back."""
+    objects_of(storage).put("s3://classy-inbox/empty.png", b"")
+    with scene(tmp_path, models, **storage.environment, CLASSY_BUCKETS="classy-inbox") as here:
+        (entry,) = here.ask(event_of("empty.png"), "application/json")["results"]
+        assert (entry["error"]["code"], entry["recorded"], "kept" in entry) == (42211, True, False)
+        assert here.ask(event_of("empty.png"), "application/json")["results"] == []
+        assert here.front.reclassifier().run("other").left == 0
+
+
 @pytest.mark.parametrize(
     "pictures", ["s3://classy-inbox/kept", pytest.param("s3://classy-inbox", id="the whole inbox")]
 )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Cloud
 from default_model import default_model
 from recorded import NEW, OLD, Scene, colour, objects_of, scene, two_models
 from small_records import ESPRESSO, record
@@ -33,7 +34,8 @@ from classy.objects import ObjectStorage
 from classy.pipeline import Classified
 from classy.reclassified import Reclassified, redone, same_class
 from classy.reclassify import Reclassifier
-from classy.records.values import Classification, ClassScore, ModelVersion, Place, Query, Refusal
+from classy.records.store import open_records
+from classy.records.values import Classification, ClassScore, ModelVersion, Place, Query, Refusal, Source
 from classy.settings import Settings
 from graphpipe_fn.errors import TimedOut, TooLarge, Unavailable
 from graphpipe_fn.messages import Call
@@ -595,6 +597,32 @@ def test_two_runs_at_once_do_the_same_as_one(here: Scene) -> None:
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
     assert len(here.of(NEW)) == len(here.of(OLD)) == 40
+
+
+def test_the_local_clouds_records_and_pictures_are_found(cloud: Cloud) -> None:
+    """By its state folder alone, while it runs; its default model sees what another one saw before."""
+    state_dir = cloud.log_dir.parent
+    sha256 = hashlib.sha256(colour(77)).hexdigest()
+    cloud.objects.put(f"s3://classy-pictures/originals/{sha256}", colour(77))
+    before = record(1, source=Source("upload"), picture_sha256=sha256, model=ModelVersion("small", "1"))
+    store = open_records(f"sqlite:///{state_dir / 'records.db'}")
+    try:
+        store.put(before)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSY_", "AWS_"))}
+        command = [*CLASSY, "--state-dir", str(state_dir), "reclassify", "--json"]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+        value = json.loads(done.stdout)
+        assert (value["model"].partition("@")[0], value["next"]) == ("efficientnet-lite0", ""), done.stderr
+        (after,) = [
+            kept
+            for kept in store.query(Query(pictures=(before.picture,))).records
+            if kept.model.ref == value["model"]
+        ]
+        assert (after.source, after.refusal) == (before.source, None)
+        assert cloud.objects.size(f"s3://classy-pictures/thumbnails/{sha256}.webp") > 0
+    finally:
+        store.delete_picture(before.picture)
+        store.close()
 
 
 class Terminal(io.StringIO):
