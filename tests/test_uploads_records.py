@@ -345,6 +345,18 @@ def test_an_object_that_must_wait_does_not_hold_up_the_others(scene: Scene) -> N
     assert {kept.source.key for kept in scene.records} == {"i.jpg", "j//k.jpg"}
 
 
+def test_an_event_of_more_bytes_than_a_request_may_hold_is_dealt_with_in_several_tries(scene: Scene) -> None:
+    """What has no room beside the others is no verdict on a picture: the event comes again, for that one alone."""
+    keys = ("big/1.jpg", "big/2.jpg", "big/3.jpg")
+    scene.upload(*keys)
+    small = scene.another(CLASSY_LIMIT_BYTES=str(len(PHOTO)), CLASSY_LIMIT_REQUEST_BYTES=str(len(PHOTO) * 3 // 2))
+    answers = [small.tell(event_of(*keys)) for _ in range(3)]
+    assert [status for status, _ in answers] == [502, 502, 200]
+    assert "CLASSY_LIMIT_REQUEST_BYTES" in answers[0][1]["error"]["message"]
+    assert sorted(kept.source.key for kept in scene.records) == sorted(keys)
+    assert all(kept.refusal is None for kept in scene.records)
+
+
 def test_an_event_that_comes_eight_times_at_once_leads_to_one_record(scene: Scene) -> None:
     """Nobody fails for another's being faster."""
     scene.upload("l.jpg", "m.jpg")
