@@ -19,6 +19,7 @@ from default_model import default_model
 from small_models import GRAPH_NAME, small_graph, small_manifest, write_folder
 
 from classy.local.ports import free_port
+from classy.models.default import NAME, VERSION
 from classy.models.digits import write_digits
 from classy.models.manifest import MANIFEST_NAME, Labels
 from classy.models.publish import publish
@@ -27,7 +28,7 @@ from classy.objects import ObjectStorage
 from classy.s3 import Storage
 
 START_S = 60
-DEFAULT, SQUASH, DIGITS, HOSTILE = "efficientnet-lite0@1", "lite0-squash@1", "digits@1", "hostile@1"
+DEFAULT, SQUASH, DIGITS, HOSTILE = f"{NAME}@{VERSION}", f"lite0-squash@{VERSION}", "digits@1", "hostile@1"
 # Labels as nobody should write them: all of them must be read as text.
 HOSTILE_LABELS = (
     "<img src=x onerror=\"window.hacked='img'\">",
