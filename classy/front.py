@@ -20,6 +20,7 @@ from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query
 from classy.errors import FINAL, BadRequest, RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
 from classy.events import is_event
 from classy.exif import parse_about
+from classy.keeping import forget, keep, recorded
 from classy.kept import KeptPictures
 from classy.models.manifest import Manifest
 from classy.peers import aws_access
@@ -28,6 +29,7 @@ from classy.records.recorder import Recorder, scores, source_of
 from classy.records.store import RecordStore
 from classy.records.values import Classification, Refusal, Source
 from classy.settings import BadSetting, Settings
+from classy.telemetry import Telemetry
 from classy.uploads import JSON, Uploads
 from graphpipe_fn.errors import (
     Busy,
@@ -72,13 +74,19 @@ class Classy:
         settings: See Settings; the model store is needed for the labels.
         manifests: Shared with other users of the same settings, or made of them.
         now: The clock for a result's `classified_at`, aware UTC.
+        telemetry: Told of every question and every outcome; of nothing unless given.
 
     Raises:
         BadSetting: a setting is missing, or pictures would be kept that no record knows of.
     """
 
     def __init__(
-        self, settings: Settings, *, manifests: Manifests | None = None, now: Callable[[], datetime] = _now
+        self,
+        settings: Settings,
+        *,
+        manifests: Manifests | None = None,
+        now: Callable[[], datetime] = _now,
+        telemetry: Telemetry | None = None,
     ) -> None:
         if settings.pictures and not settings.records:
             raise BadSetting("CLASSY_PICTURES is set and CLASSY_RECORDS is not; a picture is kept for its record")
@@ -105,6 +113,7 @@ class Classy:
             now=now,
             hand_on=self._handed_on if settings.topology == "continued" else None,
         )
+        self.telemetry = telemetry or Telemetry()
         self._first = True
 
     def answer(self, body: Buffer, call: Call) -> Reply:
@@ -189,8 +198,7 @@ class Classy:
         """
         Delete a picture: every record of it, its kept bytes and its thumbnail.
 
-        What is about to be done is noted where pictures are kept; then the records go, then the picture. So no record
-        ever tells of a picture that is gone, and where this is cut short, a second call finishes it.
+        Where this is cut short, a second call finishes it; see classy.keeping.
 
         Args:
             record_id: Of any of its records; see Classification.identity.
@@ -201,24 +209,7 @@ class Classy:
         Raises:
             RecordsFailed, StorageFailed: a store can't be reached; ask again.
         """
-        if self._recorder is None:
-            return 0
-        store = self._recorder.store
-        record = store.get(record_id)
-        if self.kept is None:
-            return store.delete_picture(record.picture) if record else 0
-        if record:
-            picture, sha256 = record.picture, record.picture_sha256
-            self.kept.mark(record_id, picture=picture, sha256=sha256)
-        else:
-            marked = self.kept.marked(record_id)
-            if marked is None:
-                return 0
-            picture, sha256 = marked
-        count = store.delete_picture(picture)
-        self.kept.delete(sha256)
-        self.kept.unmark(record_id)
-        return count
+        return forget(self._recorder.store, self.kept, record_id) if self._recorder else 0
 
     def prepare(self) -> None:
         """
@@ -234,6 +225,7 @@ class Classy:
         self._pipeline.close()
         if self._recorder:
             self._recorder.close()
+        self.telemetry.close()
 
     def _answered(self, body: bytes, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         limit = self._settings.limit_rows
@@ -263,11 +255,14 @@ class Classy:
             GraphPipeError: the pipeline fails as a whole. A record that can't be written is no such failure: the
                 answer says so.
         """
-        manifest = self.manifests.get(ask.options.model, deadline_s=call.deadline_s)
-        if self._recorder:
-            self._recorder.prepare()
-        done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)
-        return self._entries(done, ask, manifest, sources, call), done.timings
+        with self.telemetry.watch(call) as watched:
+            call, watched.pictures = watched.call, len(ask.sources)
+            manifest = self.manifests.get(ask.options.model, deadline_s=call.deadline_s)
+            if self._recorder:
+                self._recorder.prepare()
+            done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)
+            watched.hops, watched.refused = done.timings, sum(row_error(row) is not None for row in done.rows)
+            return self._entries(done, ask, manifest, sources, call), done.timings
 
     def _finished(self, body: Buffer, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         from classy.continued import Outcome
@@ -278,11 +273,13 @@ class Classy:
             raise BadRequest("an outcome is no request for metadata")
         outcome = Outcome.of(message)
         source, hops = outcome.then.source, outcome.then.timings
-        manifest = self.manifests.get(outcome.model)
-        done = Classified((outcome.row,), (outcome.model,), (outcome.then.about,), hops)
-        ask = Ask((source.uri,), self._defaults, batch=True)
-        (entry,) = self._entries(done, ask, manifest, (source,), call)
-        return {"results": [self._uploads.finish(source, entry, manifest, hops, call)]}, hops
+        with self.telemetry.watch(call) as watched:
+            watched.pictures, watched.refused, watched.hops = 1, int(row_error(outcome.row) is not None), hops
+            manifest = self.manifests.get(outcome.model)
+            done = Classified((outcome.row,), (outcome.model,), (outcome.then.about,), hops)
+            ask = Ask((source.uri,), self._defaults, batch=True)
+            (entry,) = self._entries(done, ask, manifest, (source,), call)
+            return {"results": [self._uploads.finish(source, entry, manifest, hops, call)]}, hops
 
     def _entries(
         self, done: Classified, ask: Ask, manifest: Manifest, sources: Sequence[Source], call: Call
@@ -320,25 +317,11 @@ class Classy:
         self, asked: str | bytes, about: str, record: partial[Classification], *, refused: bool, call: Call
     ) -> dict[str, Any]:
         """Keep a picture, then record it, so that no record tells of a picture that is still to be kept."""
-        said = {} if refused else self._keep(asked, about, call)
+        picture = asked if isinstance(asked, bytes) else None
+        said = {} if refused else keep(self.kept, parse_about(about), picture, call)
         if said.get("kept") is False and record.keywords["source"].kind == "bucket":
             return said  # without a record its event comes again, and both are done
-        return said | _recorded(call, record)
-
-    def _keep(self, asked: str | bytes, about: str, call: Call) -> dict[str, Any]:
-        """Keep what there is to keep of a picture; return what its answer says of that."""
-        told = parse_about(about)
-        if self.kept is None or not told.sha256 or not (told.thumbnail or isinstance(asked, bytes)):
-            return {}
-        try:
-            if isinstance(asked, bytes):
-                self.kept.put(told.sha256, asked)
-            if told.thumbnail:
-                self.kept.put_thumbnail(told.sha256, told.thumbnail)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is not lost
-            error = _failure(exc, call, "picture not kept")
-            return {"kept": False, "kept_error": {"code": error.code, "message": error.message}}
-        return {"kept": True}
+        return said | recorded(record, call)
 
     def _kept_classes(self, row: Any, manifest: Manifest) -> list[dict[str, Any]]:
         """Return the classes that a record holds: as many as the settings say, whatever this caller asked for."""
@@ -352,24 +335,6 @@ class Classy:
     def _uploaded(self, sources: Sequence[Source], call: Call) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
         ask = Ask(tuple(source.uri for source in sources), self._defaults, batch=True)
         return self.classify(ask, call, sources=sources)
-
-
-def _recorded(call: Call, record: Callable[[], Classification]) -> dict[str, Any]:
-    """Record an outcome; return what its answer says of that."""
-    try:
-        return answers.recorded(record())
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is not lost
-        error = _failure(exc, call, "not recorded")
-        return {"recorded": False, "recorded_error": {"code": error.code, "message": error.message}}
-
-
-def _failure(exc: Exception, call: Call, what: str) -> Error:
-    """Log why something beside the answer could not be done; return what the caller is told."""
-    if isinstance(exc, GraphPipeError):
-        log.warning("call %s: %s: %d %s", call.id, what, exc.code, exc.message)
-        return _error(exc)
-    log.error("call %s: %s", call.id, what, exc_info=exc)
-    return Error(InternalError.code, f"internal error, call {call.id}; the log has the detail")
 
 
 def _error(exc: GraphPipeError) -> Error:

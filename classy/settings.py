@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from classy.labels import LANGUAGES
 
 Topology = Literal["in-process", "caller-led", "server-led", "hybrid", "continued"]
+TELEMETRY = frozenset({"log", "emf", "prometheus", "traces"})
 Places = Literal["off", "country", "coarse", "exact"]
 
 
@@ -86,6 +87,13 @@ def _key(text: str) -> str:
     return text
 
 
+def _telemetry(text: str) -> frozenset[str]:
+    kinds = _words(text)
+    if not kinds <= TELEMETRY | {"none"}:
+        raise ValueError(f"any of {', '.join(sorted(TELEMETRY))}, separated by spaces, or none")
+    return kinds - {"none"}
+
+
 def _origins(text: str) -> frozenset[str]:
     origins = _words(text)
     if any(origin != "*" and not origin.startswith(("http://", "https://")) for origin in origins):
@@ -142,6 +150,14 @@ class Settings:
         "CLASSY_RESULTS", "", _place("s3://"), "where uploads' results are written: s3://BUCKET[/PREFIX]"
     )
 
+    dead_letters: str = _setting(
+        "CLASSY_DEAD_LETTERS", "", _place("http://", "https://"),
+        "on Lambda, URL of the SQS queue for messages that are given up, each with its reason; empty: SQS moves them",
+    )  # fmt: skip
+    deliveries: int = _setting(
+        "CLASSY_DELIVERIES", 5, _number(int, 1), "after how many deliveries of a message it is given up"
+    )
+
     records: str = _setting(
         "CLASSY_RECORDS", "", _records,
         "where every classification is recorded: sqlite:////FOLDER/records.db, postgresql://…, mariadb://…, "
@@ -158,6 +174,11 @@ class Settings:
         "empty for nowhere",
     )  # fmt: skip
 
+    telemetry: frozenset[str] = _setting(
+        "CLASSY_TELEMETRY", frozenset({"log"}), _telemetry,
+        "what is told of each call: log (a line of JSON), emf (the same with CloudWatch's metrics), prometheus, "
+        "traces (OpenTelemetry), separated by spaces; or none",
+    )  # fmt: skip
     api_key: str = _setting(
         "CLASSY_API_KEY", "", _key, "what callers of /api must send as X-Api-Key; empty for nothing", secret=True
     )
@@ -233,7 +254,7 @@ class Settings:
         """Return every setting as a Markdown table: docs/settings.md."""
         lines = ["| name | default | meaning |", "| --- | --- | --- |"]
         for item in fields(cls):
-            default = item.default if not isinstance(item.default, frozenset) else ""
+            default = item.default if not isinstance(item.default, frozenset) else " ".join(sorted(item.default))
             shown = f"`{int(default) if isinstance(default, bool) else default}`" if default != "" else ""
             lines.append(f"| `{item.metadata['name']}` | {shown} | {item.metadata['meaning'].replace('|', ' or ')} |")
         return "\n".join(lines)

@@ -118,6 +118,13 @@ class Routed:
             following = following or " ".join(hops[1:])
         return Chain(own, Configured(self._peer(hops[0]), following)).infer(request)
 
+    def close(self) -> None:
+        """Close the hops' connections; the next request opens new ones."""
+        for peer in self._peers.values():
+            close = getattr(peer, "close", None)
+            if close is not None:
+                close()
+
     def _peer(self, hop: str) -> Model:
         # Two threads may both connect; the one that loses is dropped unused.
         return self._peers.get(hop) or self._peers.setdefault(hop, self._connect(hop))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from classy.aws.benchmark import cycles_of, measured, process_age_ms
 from classy.aws.upkeep import is_benchmark, is_warm_up
+from classy.telemetry import Telemetry
 from graphpipe_fn.adapters.aws_lambda import call_at
 from graphpipe_fn.adapters.aws_lambda import handler as http_handler
 from graphpipe_fn.errors import GraphPipeError
@@ -32,6 +33,7 @@ def stage_handler(
     prepare: Callable[[], object] = lambda: None,
     sample: Callable[[], InferRequest] | None = None,
     handover: Handover | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Handler:
     """
     Return what Lambda calls.
@@ -42,10 +44,12 @@ def stage_handler(
         prepare: Waits for what the first request would wait for; a warm-up does.
         sample: Makes a request that the benchmark event repeats; without it there is none.
         handover: Where messages over Lambda's limits wait.
+        telemetry: Told of every call; of nothing unless given.
     """
     started_s = time.perf_counter()
     init_ms = process_age_ms()
-    serve = http_handler(answerer(model, name=name), metadata=model.metadata, handover=handover)
+    answer = (telemetry or Telemetry()).watched(answerer(model, name=name))
+    serve = http_handler(answer, metadata=model.metadata, handover=handover)
     calls = 0
 
     def handle(event: Any, context: Any) -> dict[str, Any]:

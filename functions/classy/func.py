@@ -4,9 +4,10 @@ import os
 
 from classy.front import Classy
 from classy.settings import Settings
+from classy.telemetry import telemetry
 from classy.web.trigger import Triggered
 from graphpipe_fn.adapters.fn import handler as fn_handler
 
 settings = Settings.from_env(os.environ)
-classy = Classy(settings)
+classy = Classy(settings, telemetry=telemetry("classy", settings.telemetry))
 handler = fn_handler(classy.answer, triggered=Triggered(classy, settings))

@@ -7,8 +7,9 @@ from classy.aws.front import Front
 from classy.aws.snapshots import keep_in_snapshot
 from classy.front import Classy
 from classy.settings import Settings
+from classy.telemetry import telemetry
 
 settings = Settings.from_env(os.environ)
-classy = Classy(settings)
+classy = Classy(settings, telemetry=telemetry("classy", settings.telemetry))
 handler = Front(classy, settings, sample=Path(__file__).with_name("sample.jpg").read_bytes)
 keep_in_snapshot(os.environ, prepare=classy.prepare, renew=classy.close)

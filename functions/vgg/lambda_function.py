@@ -7,6 +7,7 @@ from classy.aws.stage import noise, stage_handler
 from classy.peers import handover, served
 from classy.pipeline import vgg
 from classy.settings import Settings
+from classy.telemetry import telemetry
 
 settings = Settings.from_env(os.environ)
 model = vgg(settings)
@@ -16,5 +17,6 @@ handler = stage_handler(
     prepare=model.metadata,
     sample=lambda: noise(model),
     handover=handover(settings),
+    telemetry=telemetry("vgg", settings.telemetry),
 )
 keep_in_snapshot(os.environ, prepare=model.metadata, renew=lambda: None)
