@@ -20,6 +20,7 @@ from graphpipe_fn.commands.running import serve_until_told
 from graphpipe_fn.errors import GraphPipeError
 
 STATE_DIR = Path(".classy")
+PICTURES_AT_ONCE = 16  # in memory, each of up to CLASSY_LIMIT_BYTES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,24 +66,33 @@ def _classify(args: argparse.Namespace, state_dir: Path) -> int:
     from graphpipe_fn.messages import Call
 
     settings = settings_for(state_dir)
-    sources: list[str | bytes] = []
     for source in args.pictures:
-        if "://" in source:
-            sources.append(source)
-        else:
-            try:
-                with open(source, "rb") as file:
-                    sources.append(file.read(settings.limit_bytes + 1))  # more than that is refused in any case
-            except OSError as exc:
-                print(f"classy: {source}: {exc.strerror}; give a picture's file or URL", file=sys.stderr)
-                return 2
+        try:
+            if "://" not in source:
+                open(source, "rb").close()  # before any work is done
+        except OSError as exc:
+            print(f"classy: {source}: {exc.strerror}; give a picture's file or URL", file=sys.stderr)
+            return 2
+    rows = min(PICTURES_AT_ONCE, settings.limit_rows)
+    if settings.topology == "in-process":  # a person's own machine, whose memory is no function's
+        settings = replace(
+            settings, limit_request_bytes=max(settings.limit_request_bytes, rows * settings.limit_bytes)
+        )
     options = Options(args.top_k or settings.top_k, args.language or settings.language, args.model)
     classy, failed = Classy(settings), False
     for _ in range(args.repeat):
-        results, hops = classy.classify(Ask(tuple(sources), options, batch=True), Call(id="cli"))
-        (print_json if args.json else print_results)(args.pictures, results, hops)
-        failed = failed or any("error" in entry for entry in results)
+        for start in range(0, len(args.pictures), rows):
+            names = args.pictures[start : start + rows]
+            sources = tuple(name if "://" in name else _file(name, settings.limit_bytes) for name in names)
+            results, hops = classy.classify(Ask(sources, options, batch=True), Call(id="cli"))
+            (print_json if args.json else print_results)(names, results, hops)
+            failed = failed or any("error" in entry for entry in results)
     return int(failed)
+
+
+def _file(name: str, limit_bytes: int) -> bytes:
+    with open(name, "rb") as file:
+        return file.read(limit_bytes + 1)  # more than that is refused in any case
 
 
 def _up(args: argparse.Namespace, state_dir: Path) -> int:

@@ -57,6 +57,15 @@ def test_json_has_one_object_per_picture_and_a_bad_one_sets_the_status(
     assert lines[1]["error"]["code"] == 42211
 
 
+def test_any_number_of_pictures_is_classified_in_parts(environ: dict[str, str], tmp_path: Path) -> None:
+    """A folder of photos is more than one request may hold, in number and in bytes, and that is nobody's concern."""
+    (tmp_path / "cup.png").write_bytes(photo("coffee.png"))
+    limits = {"CLASSY_LIMIT_ROWS": "4", "CLASSY_LIMIT_REQUEST_BYTES": "1000000"}  # the photo has 467 kB
+    done = classy({**environ, **limits}, "classify", "--json", *[str(tmp_path / "cup.png")] * 10)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(line).get("class_index") for line in done.stdout.splitlines()] == [967] * 10
+
+
 MISTAKES = [
     pytest.param(["classify", "/no/such/file.jpg"], {}, 2, "/no/such/file.jpg: No such file", id="no such file"),
     pytest.param(["classify", "x://y", "--model", "nope"], {}, 1, "nope", id="no such model"),
