@@ -163,7 +163,7 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"pid": 1}'])
+@pytest.mark.parametrize("text", ["{", *(pytest.param(text, marks=pytest.mark.slow) for text in ("", '{"pid": 1}'))])
 def test_a_spoilt_state_file_does_not_keep_down_from_its_work(
     state_dir: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

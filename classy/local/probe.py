@@ -7,7 +7,7 @@ from __future__ import annotations
 import http.client
 from urllib.parse import urlsplit
 
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 
 
 def answers(url: str, path: str, *, timeout_s: float = ANSWER_S) -> bool:
