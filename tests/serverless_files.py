@@ -88,7 +88,8 @@ class Service:
         field = {"AWS::S3::Bucket": "BucketName", "AWS::SQS::Queue": "QueueName", "AWS::DynamoDB::Table": "TableName"}
         found = str(self.plain(properties[field[kind]]))
         if not attribute:
-            return found
+            queue = f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{found}"
+            return queue if kind == "AWS::SQS::Queue" else found
         assert attribute == "Arn"
         return {
             "AWS::S3::Bucket": f"arn:aws:s3:::{found}",

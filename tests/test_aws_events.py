@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 from event_samples import FOLDER, GOOD
 from flask import Flask, Response, request
+from lambda_runtime.emulator import Emulator, ministack
+from lambda_runtime.road import access_to
 
 from classy.asks import Options
 from classy.aws import article
 from classy.aws.batches import LEAST_S, answer_batch
 from classy.aws.benchmark import measured, process_age_ms
+from classy.aws.dead_letters import REASON_MAX, DeadLetters
 from classy.aws.front import GATEWAY_S, Front, UploadFailed
 from classy.aws.kinds import Kind, kind_of, unwrapped
 from classy.aws.stage import noise, stage_handler
@@ -248,6 +252,72 @@ def test_messages_that_there_is_no_time_for_come_again_untouched() -> None:
     told = answer_batch(records, answer, Call(deadline_s=7.0 + LEAST_S), clock=lambda: now[0])
     assert [text for _, text in seen] == ["0", "1"]
     assert [one["itemIdentifier"] for one in told["batchItemFailures"]] == ["2", "3"]
+
+
+def test_what_is_given_up_does_not_come_again() -> None:
+    """What can't be helped at once, anything else at its last delivery; what can't be put away comes again."""
+    told: list[tuple[str, str, bool]] = []
+
+    def dead(record: Mapping[str, Any], why: str, final: bool) -> bool:
+        told.append((record["messageId"], why, final))
+        return final and record["messageId"] != "stuck"
+
+    def answer(body: Any, call: Call) -> Reply:
+        retryable = bytes(body) == b"late"
+        error = {"error": {"code": 50212 if retryable else 40011, "message": "no", "retryable": retryable}}
+        return Reply([json.dumps(error).encode()], 502 if retryable else 400)
+
+    records = [message("poison", "no json"), message("late", "late"), message("stuck", "no json")]
+    failed = answer_batch(records, answer, Call(), dead=dead)["batchItemFailures"]
+    assert [one["itemIdentifier"] for one in failed] == ["late", "stuck"]
+    assert told == [("poison", "40011 no", True), ("late", "50212 no", False), ("stuck", "40011 no", True)]
+
+
+@pytest.fixture(scope="module")
+def queue() -> Iterator[tuple[Emulator, str]]:
+    """Return a local AWS and a queue's URL in it."""
+    with ministack() as emulator:
+        yield emulator, emulator.client("sqs").create_queue(QueueName="failed")["QueueUrl"]
+
+
+LAST: list[tuple[str, dict[str, Any], bool, bool]] = [
+    ("can't be helped", message("1", "no json"), True, True),
+    ("the first of three", message("2", "late"), False, False),
+    ("the last of three", message("3", "late", ApproximateReceiveCount="3"), False, True),
+    ("one too many", message("4", "late", ApproximateReceiveCount="4"), False, True),
+    ("without a body", message("5", ""), True, True),
+    ("of a long reason", message("6", "ü" * 1000), True, True),
+]
+
+
+@pytest.mark.parametrize(("record", "final", "taken"), [row[1:] for row in LAST], ids=[row[0] for row in LAST])
+def test_a_dead_letter_says_why(
+    queue: tuple[Emulator, str], record: dict[str, Any], final: bool, taken: bool
+) -> None:
+    """Beside the message as it was, its name and how often it was tried."""
+    emulator, url = queue
+    why = "50212 it can't be had: " + "x" * 1000
+    with closing(DeadLetters(url, deliveries=3, access=emulator.access())) as dead:
+        assert dead.take(record, why, final=final) is taken
+    found = emulator.client("sqs").receive_message(QueueUrl=url, MessageAttributeNames=["All"]).get("Messages", [])
+    assert len(found) == taken
+    for one in found:
+        told = {name: value["StringValue"] for name, value in one["MessageAttributes"].items()}
+        tries = record["attributes"]["ApproximateReceiveCount"]
+        assert told == {"Reason": why[:REASON_MAX], "Deliveries": tries, "MessageId": record["messageId"]}
+        assert one["Body"] == (record["body"] or " ")
+        emulator.client("sqs").delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+
+
+def test_a_dead_letter_that_is_refused_comes_again(
+    queue: tuple[Emulator, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then SQS moves it; the role may lack the right, or the queue be gone."""
+    emulator, url = queue
+    for name, access in (("gone", emulator.access()), ("failed", access_to("http://127.0.0.1:9"))):
+        with closing(DeadLetters(url.replace("failed", name), deliveries=3, access=access)) as dead:
+            assert not dead.take(message("1", "no json"), "40011 no", final=True)
+    assert caplog.text.count("SQS will do that") == 2
 
 
 def test_a_message_is_taken_out_of_its_envelope() -> None:

@@ -205,6 +205,9 @@ def test_the_queue_waits_longer_than_the_function_works() -> None:
     (sqs,) = [event["sqs"] for event in DEV.functions["classy"]["events"] if "sqs" in event]
     assert queue["VisibilityTimeout"] >= 6 * DEV.functions["classy"]["timeout"]
     assert sqs["functionResponseType"] == "ReportBatchItemFailures"
+    settings = Settings.from_env(DEV.environ("classy"))
+    assert settings.dead_letters.endswith("/classy-dev-failed-uploads")
+    assert settings.deliveries == queue["RedrivePolicy"]["maxReceiveCount"]
     assert queue["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": "FailedUploads.Arn"},
         "maxReceiveCount": 5,
@@ -218,7 +221,8 @@ def test_what_a_function_can_not_get_done_is_kept_with_its_reason(function: str)
     """In the queue for failed calls, into which its role may write."""
     target = DEV.functions[function]["destinations"]["onFailure"]
     assert target == {"type": "sqs", "arn": {"Fn::GetAtt": "FailedCalls.Arn"}}
-    assert _allowed(DEV.functions[function]["role"], "sqs:SendMessage") == {DEV.plain(target["arn"])}
+    uploads = {DEV.plain({"Fn::GetAtt": "FailedUploads.Arn"})} if function == "classy" else set()
+    assert _allowed(DEV.functions[function]["role"], "sqs:SendMessage") == {DEV.plain(target["arn"])} | uploads
 
 
 @pytest.mark.parametrize("uploads", ["s3", "eventbridge"])

@@ -1,8 +1,8 @@
 """
 Batches of SQS messages: each is dealt with by itself, and only those that failed come again.
 
-A message that can never be read fails like any other, so that it ends in the queue's dead-letter queue for somebody
-to look at; its neighbours are done and gone.
+A message that can never be read ends in a dead-letter queue for somebody to look at, with the reason where that can
+be said; its neighbours are done and gone.
 
 Source: AWS, "Implementing partial batch responses"; in a FIFO queue everything behind a failure has to wait for it.
 """
@@ -32,6 +32,7 @@ def answer_batch(
     answer: Answer,
     call: Call,
     *,
+    dead: Callable[[Mapping[str, Any], str, bool], bool] = lambda record, why, final: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """
@@ -40,6 +41,7 @@ def answer_batch(
     Args:
         records: An event's, as Lambda hands them over.
         answer: Takes one message's body; any status but 200 is a failure.
+        dead: Takes a message that failed, why, and whether another try can't help; returns whether that was its end.
         clock: The scale of the call's deadline.
 
     Returns:
@@ -50,12 +52,17 @@ def answer_batch(
         name = str(record.get("messageId", ""))
         behind = bool(failed) and "MessageGroupId" in (record.get("attributes") or {})
         left_s = None if call.deadline_s is None else call.deadline_s - clock()
+        final = False
         if behind:
             why = "a message before it in its FIFO queue failed"
         elif left_s is not None and left_s < LEAST_S:
             why = f"{max(left_s, 0):.1f} s are left of the function's time"
         else:
-            why = _failure(record, answer, replace(call, id=name if ID_PATTERN.fullmatch(name) else call.id))
+            named = replace(call, id=name if ID_PATTERN.fullmatch(name) else call.id)
+            why, final = _failure(record, answer, named)
+            if why and dead(record, why, final):
+                log.error("message %s is given up: %s", name, why)
+                continue
         if why:
             tries = (record.get("attributes") or {}).get("ApproximateReceiveCount", "?")
             log.warning("message %s, delivery %s, comes again: %s", name, tries, why)
@@ -63,17 +70,17 @@ def answer_batch(
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
 
-def _failure(record: Mapping[str, Any], answer: Answer, call: Call) -> str:
-    """Deal with one message; return why it failed, "" where it did not."""
+def _failure(record: Mapping[str, Any], answer: Answer, call: Call) -> tuple[str, bool]:
+    """Deal with one message; return why it failed, "" where it did not, and whether another try can't help."""
     reply = answer(_body(record.get("body")), call)
     if reply.status == 200:
-        return ""
+        return "", False
     text = bytes(reply.body()).decode("utf-8", "replace")
     try:
         error = json.loads(text)["error"]
-        return f"{error['code']} {error['message']}"
+        return f"{error['code']} {error['message']}", error.get("retryable") is False
     except (KeyError, TypeError, ValueError):
-        return f"{reply.status} {text[:200]}"
+        return f"{reply.status} {text[:200]}", False
 
 
 def _body(text: Any) -> Buffer:

@@ -30,7 +30,7 @@ from classy.aws.kinds import kind_of, unwrapped
 from classy.aws.web import Web, refused
 from classy.errors import BadRequest
 from classy.front import Classy
-from classy.peers import handover
+from classy.peers import aws_access, handover
 from classy.settings import Settings
 from graphpipe_fn.adapters.aws_lambda import SPOILT, HttpRequest, call_at, handed_on, http_answer, http_request
 from graphpipe_fn.adapters.endpoints import Endpoints, text_reply
@@ -40,6 +40,8 @@ from graphpipe_fn.model import Reply
 
 if TYPE_CHECKING:
     from flask import Flask
+
+    from classy.aws.dead_letters import DeadLetters
 
 Handler = Callable[[Any, Any], Any]
 PATHS = ("/", "/classify")
@@ -75,6 +77,7 @@ class Front:
         self._control = Endpoints(classy.answer)
         self._init_ms = process_age_ms()
         self._calls = 0
+        self._dead_letters: DeadLetters | None = None
 
     def __call__(self, event: Any, context: Any) -> Any:
         """
@@ -90,7 +93,7 @@ class Front:
             return self._http(event, context)
         try:
             if kind == "queue":
-                return answer_batch(event["Records"], self._classy.answer, call)
+                return answer_batch(event["Records"], self._classy.answer, call, dead=self._dead)
             if kind == "question":
                 return self._question(event, call)
             if kind in ("warm-up", "benchmark"):
@@ -102,6 +105,17 @@ class Front:
         what = f"the keys {sorted(map(str, event))[:12]}" if isinstance(event, Mapping) else type(event).__name__
         log.warning("call %s: refused an event of %s", call.id, what)
         return {"error": {"code": BadRequest.code, "message": f"an event of {what[:400]}; taken are {TAKES}"}}
+
+    def _dead(self, record: Mapping[str, Any], why: str, final: bool) -> bool:
+        """Put a message away that is not tried again, where the settings name a queue for that."""
+        if not self._settings.dead_letters:
+            return False
+        if self._dead_letters is None:
+            from classy.aws.dead_letters import DeadLetters
+
+            url, deliveries = self._settings.dead_letters, self._settings.deliveries
+            self._dead_letters = DeadLetters(url, deliveries=deliveries, access=aws_access(self._settings))
+        return self._dead_letters.take(record, why, final=final)
 
     def _http(self, event: Mapping[str, Any], context: Any) -> dict[str, Any]:
         request = http_request(event)
