@@ -283,14 +283,14 @@ def test_an_error_says_what_to_do(proxy: Proxy, answer: Answer | None, words: st
     """In our words, with the table's name and without AWS's own; what may pass is tried for as long as allowed."""
     proxy.script = lambda operation, request, ask: answer
     access = AwsAccess(region="eu-north-1", access_key_id="a", secret_access_key="b", endpoint_url=proxy.url)
-    api = DynamoApi("a-table", access, patience_s=0.5)
+    api = DynamoApi("a-table", access, patience_s=1.0)
     with pytest.raises(RecordsFailed) as refused:
         api.call("GetItem", {"TableName": "a-table", "Key": {}})
     api.close()
     assert words in refused.value.message
     assert "arn:" not in refused.value.message
     assert "secret" not in refused.value.message
-    assert (len(proxy.asked) > 3) is again
+    assert (len(proxy.asked) > 1) is again
     assert (refused.value.retry_after_s is not None) is again
 
 

@@ -16,7 +16,7 @@ from storm_writers import MODELS, dealt_with, outcome
 
 from classy.records.values import Classification, Query
 
-STORM_S = 600
+STORM_S = 900
 # Each kind by 20 writers × 500 events and 40 kills where tests may take minutes, and SQLite by a few in every run.
 STORMS = [
     pytest.param("sqlite", 4, 200, 6, id="sqlite, short"),

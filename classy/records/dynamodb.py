@@ -19,20 +19,20 @@ class is not spread: more than 1,000 records of one class a second wait for each
 
 from __future__ import annotations
 
-import heapq
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Any
 
 from classy.errors import RecordsFailed
 from classy.records import dynamodb_items as items
+from classy.records import dynamodb_query as wishes
 from classy.records.dynamodb_api import PAUSE_MAX_S, PAUSE_S, ConditionFailed, DynamoApi, Item
 from classy.records.dynamodb_items import RECORD, Entry, Facts, Part
+from classy.records.dynamodb_walks import PAGE_MAX, Walk, merged, pages, together
 from classy.records.values import Classification, ModelVersion, Page, Query, picture_of_bytes
 from graphpipe_fn.transports.aws_access import AwsAccess
 
@@ -40,23 +40,9 @@ PARTS, CELLS, NAMES, CLASS = "parts", "cells", "name#", "class#"  # the `pk` of 
 CELLS_MAX = 100  # squares that are walked side by side; a larger box holds much of all records, and is walked by time
 SPREAD_MAX = 16
 BATCH = 100  # items of one BatchGetItem
-PAGE_MAX = 4_000  # entries; DynamoDB ends a page after 1 MB, which is about as many
-THREADS = 8
 UNREAD_S = 5.0  # how long items are asked for again that DynamoDB leaves out of a batch
 PASSES = 5
 HEX = "0123456789abcdef"
-
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """One key of an index, and between which values of its second attribute, if it has one."""
-
-    index: str
-    attributes: tuple[str, str]
-    key: str
-    since: str
-    until: str
-    forward: bool = False
 
 
 class DynamoRecords:
@@ -106,10 +92,10 @@ class DynamoRecords:
 
     def query(self, query: Query) -> Page:
         """Return a page of records, newest first."""
-        since, until = items.times(query)
+        since, until = wishes.times(query)
         class_keys = self._class_keys(query.label) if query.label else None
-        wants = items.wanted(query, class_keys)
-        uri = items.source_of(query.source)[2]
+        wants = wishes.wanted(query, class_keys)
+        uri = wishes.source_of(query.source)[2]
         entries = (e for e in self._entries(query, class_keys, since, until) if wants(e.facts))
         found: list[tuple[str, Classification]] = []
         while len(found) <= query.limit:
@@ -126,11 +112,11 @@ class DynamoRecords:
                         found.append((entry.at, record))
         page = found[: query.limit]
         more = len(found) > query.limit
-        return Page(tuple(record for _, record in page), items.cursor(page[-1][0]) if more else "")
+        return Page(tuple(record for _, record in page), wishes.cursor(page[-1][0]) if more else "")
 
     def missing(self, model_ref: str, *, after: str = "", limit: int = 50) -> Page:
         """Return pictures that one version of a model has not seen, each by its newest record."""
-        after = items.digest_of(after) if after else ""
+        after = wishes.digest_of(after) if after else ""
         unseen = list(islice(self._unseen(model_ref, HEX, after, limit), limit + 1))
         read = self._read(entry.identity for entry in unseen[:limit])
         records = [items.decoded(read[entry.identity]) for entry in unseen[:limit] if entry.identity in read]
@@ -138,14 +124,14 @@ class DynamoRecords:
 
     def count_missing(self, model_ref: str) -> int:
         """Return how many pictures missing() would return in all its pages."""
-        return sum(_together(lambda digit: sum(1 for _ in self._unseen(model_ref, digit, "", PAGE_MAX)), HEX))
+        return sum(together(lambda digit: sum(1 for _ in self._unseen(model_ref, digit, "", PAGE_MAX)), HEX))
 
     def models(self) -> tuple[ModelVersion, ...]:
         """Return every model version that has a record, by name and version."""
         found = []
-        parts = sorted(self._parts(items.EARLIEST, items.LATEST), key=attrgetter("model"))
+        parts = sorted(self._parts(wishes.EARLIEST, wishes.LATEST), key=attrgetter("model"))
         for _, of_model in groupby(parts, key=attrgetter("model")):
-            entries = self._by_time(list(of_model), items.EARLIEST, items.LATEST, 1)
+            entries = self._by_time(list(of_model), wishes.EARLIEST, wishes.LATEST, 1)
             newest = next((item for entry in entries for item in self._read([entry.identity]).values()), None)
             if newest:
                 found.append(items.decoded(newest).model)
@@ -155,7 +141,7 @@ class DynamoRecords:
         """Forget a picture: every record of it, and of every other source that held the same bytes."""
         deleted, hashes = 0, set[str]()
         # Until nothing is left: an index may show a record a moment after it was written.
-        for _ in range(PASSES if items.is_digest(picture) else 0):
+        for _ in range(PASSES if wishes.is_digest(picture) else 0):
             gone = sum(self._deleted(identity) for identity in self._of_same_bytes(picture, hashes))
             deleted += gone
             if not gone:
@@ -207,13 +193,13 @@ class DynamoRecords:
 
     def _notes(self, pk: str, low: str = " ", high: str = "\U0010ffff") -> list[str]:
         walk = Walk("", ("pk", "sk"), pk, low, high, forward=True)
-        return [item["sk"]["S"] for item in chain.from_iterable(self._pages(walk, PAGE_MAX))]
+        return [item["sk"]["S"] for item in chain.from_iterable(pages(self._api, walk, PAGE_MAX))]
 
     # Entries of the indexes, newest first.
 
     def _entries(self, query: Query, class_keys: Sequence[str] | None, since: str, until: str) -> Iterator[Entry]:
         """Return entries among which is all that a query wants, by the index that holds least besides."""
-        uri, first = items.source_of(query.source)[2], query.limit + 1
+        uri, first = wishes.source_of(query.source)[2], query.limit + 1
         walks: list[Walk] | None = None
         if query.pictures:
             return self._of_pictures(query.pictures, since, until)
@@ -222,34 +208,24 @@ class DynamoRecords:
         elif class_keys is not None:
             walks = [Walk("by_class", ("class_key", "at"), key, since, until) for key in class_keys]
         elif query.box or query.country:
-            rows = items.rows_of(query.box) if query.box else (" ", "~")
-            cells = list(filter(items.cell_wanted(query), self._notes(CELLS, *rows)))
+            rows = wishes.rows_of(query.box) if query.box else (" ", "~")
+            cells = list(filter(wishes.cell_wanted(query), self._notes(CELLS, *rows)))
             if len(cells) <= CELLS_MAX:
                 walks = [Walk("by_cell", ("cell", "at"), cell, since, until) for cell in cells]
         if walks is not None:
-            return self._merged(walks, first)
-        return self._by_time(filter(items.part_wanted(query), self._parts(since, until)), since, until, first)
+            return merged(self._api, walks, first)
+        return self._by_time(filter(wishes.part_wanted(query), self._parts(since, until)), since, until, first)
 
     def _by_time(self, parts: Iterable[Part], since: str, until: str, first: int) -> Iterator[Entry]:
         """Yield the entries of parts, month after month; a month without records costs nothing."""
         month = attrgetter("month")
         for _, of_month in groupby(sorted(parts, key=month, reverse=True), key=month):
             walks = [Walk("by_time", ("part", "at"), str(part), since, until) for part in of_month]
-            yield from self._merged(walks, first)
-
-    def _merged(self, walks: Sequence[Walk], first: int) -> Iterator[Entry]:
-        """Return the entries of several walks in one order, the first page of each fetched at once."""
-        pages = [self._pages(walk, first) for walk in walks]
-        firsts = _together(lambda page: next(page, []), pages)
-        streams = [
-            map(items.entry_of, chain(begun, chain.from_iterable(rest)))
-            for begun, rest in zip(firsts, pages, strict=True)
-        ]
-        return heapq.merge(*streams, key=attrgetter("at"), reverse=True)
+            yield from merged(self._api, walks, first)
 
     def _of_pictures(self, pictures: Collection[str], since: str, until: str) -> Iterator[Entry]:
-        known = sorted(filter(items.is_digest, set(pictures)))
-        entries = chain.from_iterable(_together(lambda picture: list(self._of_picture(picture)), known))
+        known = sorted(filter(wishes.is_digest, set(pictures)))
+        entries = chain.from_iterable(together(lambda picture: list(self._of_picture(picture)), known))
         return iter(sorted((e for e in entries if since <= e.at < until), key=attrgetter("at"), reverse=True))
 
     def _of_picture(self, picture: str) -> Iterator[Entry]:
@@ -257,7 +233,7 @@ class DynamoRecords:
 
     def _by_picture(self, digit: str, since: str, until: str, first: int) -> Iterator[Entry]:
         walk = Walk("by_picture", ("picture_part", "picture_key"), digit, since, until, forward=True)
-        return map(items.entry_of, chain.from_iterable(self._pages(walk, first)))
+        return map(items.entry_of, chain.from_iterable(pages(self._api, walk, first)))
 
     def _unseen(self, model_ref: str, digits: str, after: str, first: int) -> Iterator[Entry]:
         """Yield the newest entry of each picture that one model version has not seen, in the pictures' order."""
@@ -270,37 +246,6 @@ class DynamoRecords:
                 facts: list[Facts] = [entry.facts for entry in of_picture]
                 if all(fact.model != model_ref for fact in facts) and not all(fact.refused for fact in facts):
                     yield max(of_picture, key=attrgetter("at"))
-
-    def _pages(self, walk: Walk, first: int) -> Iterator[list[Item]]:
-        """
-        Yield the pages of a walk, each longer than the one before, for whoever passed over all of one wants many.
-
-        Args:
-            first: Entries of the first page, at most.
-        """
-        if walk.since > walk.until:
-            return
-        (pk, sk), limit, start = walk.attributes, first, None
-        condition, names, values = "#pk = :key", {"#pk": pk}, {":key": walk.key}
-        if sk:
-            names["#sk"] = sk
-            condition += " AND #sk BETWEEN :since AND :until"
-            values |= {":since": walk.since, ":until": walk.until}
-        while True:
-            request: dict[str, Any] = {
-                **({"IndexName": walk.index} if walk.index else {}),
-                "KeyConditionExpression": condition,
-                "ExpressionAttributeNames": names,
-                "ExpressionAttributeValues": {name: {"S": value} for name, value in values.items()},
-                "ScanIndexForward": walk.forward,
-                **({"Limit": limit} if limit < PAGE_MAX else {}),
-                **({"ExclusiveStartKey": start} if start else {}),
-            }
-            answer = self._call("Query", request)
-            yield [item for item in answer["Items"] if not sk or item[sk]["S"] != walk.until]
-            start, limit = answer.get("LastEvaluatedKey"), limit * 4
-            if not start:
-                return
 
     # Records by their own key.
 
@@ -338,7 +283,7 @@ class DynamoRecords:
         for sha256 in hashes:
             found |= {entry.identity for entry in self._of_picture(picture_of_bytes(sha256))}
             walk = Walk("by_bytes", ("bytes_key", ""), sha256, "", "")
-            found |= {item["pk"]["S"] for item in chain.from_iterable(self._pages(walk, PAGE_MAX))}
+            found |= {item["pk"]["S"] for item in chain.from_iterable(pages(self._api, walk, PAGE_MAX))}
         return found
 
     def _deleted(self, identity: str) -> bool:
@@ -348,13 +293,3 @@ class DynamoRecords:
 
 def _key(pk: str, sk: str = RECORD) -> Item:
     return {"pk": {"S": pk}, "sk": {"S": sk}}
-
-
-def _together(do: Callable[[Any], Any], each: Collection[Any]) -> list[Any]:
-    """Return what a function makes of each, several at once: most of the time goes by waiting for answers."""
-    if len(each) < 2:
-        return [do(one) for one in each]
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(len(each), THREADS)) as pool:
-        return list(pool.map(do, each))

@@ -1,5 +1,5 @@
 """
-Records as DynamoDB's items, and what a query wants of them; see dynamodb_table for what the attributes are for.
+Records as DynamoDB's items; see dynamodb_table for what their attributes are for.
 
 A record is one text of JSON, so that numbers of any size come back as they were: DynamoDB's own have 38 digits and
 end at 1e-130.
@@ -7,39 +7,28 @@ end at 1e-130.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
-import re
-from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from classy.errors import BadRequest
 from classy.records.dynamodb_api import Item
 from classy.records.values import (
-    Box,
     Classification,
     ClassScore,
     ModelVersion,
     Place,
-    Query,
     Refusal,
     Source,
 )
 from graphpipe_fn.messages import Timing
 
-KINDS = ("url", "bucket", "upload")
 RECORD = "record"  # the `sk` of a record; notes have others
 CELLS_PER_DEG = 2
 CLASS_KEY_MAX, BUCKET_MAX = 150, 255  # characters of what becomes a key
-EARLIEST, LATEST = "0", ":"  # before and after every `at`, which begins with a digit
-
-_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6} [0-9a-f]{16}")
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Facts(NamedTuple):
@@ -162,102 +151,11 @@ def facts_of(record: Classification) -> Facts:
     )
 
 
-def wanted(query: Query, class_keys: Collection[str] | None) -> Callable[[Facts], bool]:
-    """
-    Return what tells whether a query wants a record, but for its time, picture and URI.
-
-    Args:
-        class_keys: Of the classes that the query's label names; None where it names none.
-    """
-    kind, bucket, _ = source_of(query.source)
-
-    def wants(facts: Facts) -> bool:
-        name, _, _ = facts.model.partition("@")
-        return (
-            (class_keys is None or facts.class_key in class_keys)
-            and query.model in ("", facts.model, name)
-            and query.country in ("", facts.country)
-            and kind in ("", facts.kind)
-            and bucket in ("", facts.bucket)
-            and (query.box is None or _inside(query.box, facts.latitude_deg, facts.longitude_deg))
-        )
-
-    return wants
-
-
-def part_wanted(query: Query) -> Callable[[Part], bool]:
-    """Return what tells whether a part may hold what a query wants."""
-    kind, bucket, _ = source_of(query.source)
-
-    def wants(part: Part) -> bool:
-        name, _, _ = part.model.partition("@")
-        return query.model in ("", part.model, name) and (
-            (kind in ("", part.home) or (kind == "bucket" and part.home.startswith("s3://")))
-            and bucket[:BUCKET_MAX] in ("", part.home.removeprefix("s3://"))
-        )
-
-    return wants
-
-
-def source_of(text: str) -> tuple[str, str, str]:
-    """Return the kind of source, the bucket or the URI that a query names; the others are empty."""
-    bucket, _, key = text.removeprefix("s3://").partition("/")
-    if text in KINDS:
-        return text, "", ""
-    if text.startswith("s3://") and not key:
-        return "bucket", bucket, ""
-    return "", "", text
-
-
-def times(query: Query) -> tuple[str, str]:
-    """
-    Return between which values of `at` a query's records are, the first included.
-
-    Raises:
-        BadRequest: `after` is no cursor.
-    """
-    since = moment(query.since) if query.since else EARLIEST
-    until = moment(query.until) if query.until else LATEST
-    return since, min(until, _position(query.after)) if query.after else until
-
-
 def moment(time: datetime) -> str:
     """Return a time in UTC, so that texts are in the order of times."""
     with suppress(OverflowError):  # within a day of the calendar's ends
         time = time.astimezone(UTC)
     return time.replace(tzinfo=None).isoformat(timespec="microseconds")
-
-
-def cursor(at: str) -> str:
-    """Return an `at` as a text for callers."""
-    return base64.urlsafe_b64encode(at.encode()).decode().rstrip("=")
-
-
-def _position(text: str) -> str:
-    try:
-        at = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
-    except ValueError:
-        at = ""
-    if not _AT.fullmatch(at):
-        raise BadRequest(f"{text[:80]!r} is no cursor; give the one that came with the page before")
-    return at
-
-
-def digest_of(text: str) -> str:
-    """
-    Return a picture's own digest as it is.
-
-    Raises:
-        BadRequest: it is none.
-    """
-    if not _DIGEST.fullmatch(text):
-        raise BadRequest(f"{text[:80]!r} is no cursor; give the one that came with the page before")
-    return text
-
-
-def is_digest(text: str) -> bool:
-    """Return whether a text may be a picture's digest."""
-    return _DIGEST.fullmatch(text) is not None
 
 
 def names_of(record: Classification) -> frozenset[str]:
@@ -290,27 +188,7 @@ def cell_of(place: Place | None, country: str) -> str:
     """Return the half-degree square and the country that a place is in; as much of it as there is."""
     if place is None:
         return f":{country}" if country else ""
-    return f"{_cell(place.latitude_deg, 90)}.{_cell(place.longitude_deg, 180)}:{country}"
-
-
-def rows_of(box: Box) -> tuple[str, str]:
-    """Return between which texts the cells of a box's parallels are."""
-    return _cell(box.south_deg, 90), f"{_cell(box.north_deg, 90)}~"
-
-
-def cell_wanted(query: Query) -> Callable[[str], bool]:
-    """Return what tells whether a cell may hold what a query wants."""
-    box = query.box
-    west, east = (_cell(box.west_deg, 180), _cell(box.east_deg, 180)) if box else ("", "")
-
-    def wants(cell: str) -> bool:
-        square, _, country = cell.partition(":")
-        column = square.partition(".")[2]
-        across = box is not None and box.west_deg > box.east_deg
-        inside = column >= west or column <= east if across else west <= column <= east
-        return query.country in ("", country) and (box is None or (square != "" and inside))
-
-    return wants
+    return f"{cell_number(place.latitude_deg, 90)}.{cell_number(place.longitude_deg, 180)}:{country}"
 
 
 def clean(text: str) -> str:
@@ -318,16 +196,8 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "�")
 
 
-def _cell(degrees: float, zero: int) -> str:
+def cell_number(degrees: float, zero: int) -> str:
     return f"{math.floor((degrees + zero) * CELLS_PER_DEG):03}"
-
-
-def _inside(box: Box, latitude_deg: float | None, longitude_deg: float | None) -> bool:
-    if latitude_deg is None or longitude_deg is None or not box.south_deg <= latitude_deg <= box.north_deg:
-        return False
-    if box.west_deg <= box.east_deg:
-        return box.west_deg <= longitude_deg <= box.east_deg
-    return longitude_deg >= box.west_deg or longitude_deg <= box.east_deg
 
 
 def _plain(record: Classification) -> dict[str, Any]:
