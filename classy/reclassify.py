@@ -215,7 +215,9 @@ class Reclassifier:
 
     def _instead(self, record: Classification, row: _Row) -> bytes | None:
         """Return a picture that somebody also sent, where it can't be had from its URL or bucket any more."""
-        if row.error is None or row.error.code in _VERDICTS | _LATE or record.source.kind == "upload":
+        if row.error is None or row.error.code in _LATE or record.source.kind == "upload":
+            return None
+        if row.error.code in _VERDICTS and row.about:  # on these very bytes
             return None
         kept = self._get(record)
         return kept if isinstance(kept, bytes) else None
