@@ -80,6 +80,15 @@ def test_a_key_opens_the_api_and_nothing_else_does(folder: Path) -> None:
         assert "security" not in document["paths"]["/api/health"]["get"]
 
 
+def test_a_route_that_nobody_declared_open_is_closed(folder: Path) -> None:
+    """As /metrics, which is of no table."""
+    with web_app(folder, api_key="k") as app:
+        app.add_url_rule("/metrics", "metrics", lambda: "1")
+        client = app.test_client()
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers={"X-Api-Key": "k"}).status_code == 200
+
+
 def test_a_wrong_key_is_refused_before_the_body_is_looked_at(folder: Path) -> None:
     """And a right one is not needed for what a browser asks first."""
     with web_app(folder, api_key="k", cors_origins=frozenset({HERE})) as app:

@@ -16,7 +16,7 @@ from classy.local.launch import LAUNCHER
 from classy.local.reaper import Reaper
 from graphpipe_fn.errors import Unavailable
 
-START_WAIT_S = 20.0
+START_WAIT_S = 40.0
 STOP_WAIT_S = 8.0  # what is under way gets 5 s
 POLL_S = 0.02
 

@@ -30,6 +30,7 @@ from graphpipe_fn.messages import Call
 from graphpipe_fn.server_timing import format_server_timing
 
 DEADLINE_S = 60.0  # of a request that brings none; the page gives up sooner
+OPEN = frozenset(("page", "static"))  # endpoints beside the table's
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 PREFLIGHT_AGE_S = 600
 ALLOWED_HEADERS = "Content-Type, X-Api-Key, X-Request-Id, traceparent"
@@ -43,7 +44,7 @@ class Guards:
     Guard an application.
 
     Args:
-        operations: By Flask's endpoint; paths that are none of these are the page's.
+        operations: Those that are open need no key and count against no limit, as the page's files.
         limit_bytes: The largest body.
     """
 
@@ -51,7 +52,7 @@ class Guards:
         self, app: flask.Flask, settings: Settings, operations: Iterable[Operation], *, limit_bytes: int
     ) -> None:
         self._settings = settings
-        self._operations = {operation.name: operation for operation in operations}
+        self._open = OPEN | {operation.name for operation in operations if operation.open}
         self._limit_bytes = limit_bytes
         self._rate = RateLimit(settings.rate_limit)
         self._key = _digest(settings.api_key)
@@ -70,8 +71,7 @@ class Guards:
             return self._options(request)
         if request.method not in SAFE:
             self._check_page(request)
-        operation = self._operations.get(request.endpoint or "")
-        if operation is not None and not operation.open:
+        if request.endpoint is not None and request.endpoint not in self._open:
             self._check_rate(request)
             self._check_key(request)
         self._check_body(request)

@@ -118,7 +118,6 @@ export default {
   "row.sent": "Picture {id}",
   "row.refused": "Refused",
   "row.none": "not asked",
-  "row.details": "Details",
   "delete": "Delete",
   "delete.one": "Delete {name}",
   "delete.title": "Delete this picture?",

@@ -118,7 +118,6 @@ export default {
   "row.sent": "画像 {id}",
   "row.refused": "分類不可",
   "row.none": "未分類",
-  "row.details": "詳細",
   "delete": "削除",
   "delete.one": "{name} を削除",
   "delete.title": "この画像を削除しますか？",

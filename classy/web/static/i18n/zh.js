@@ -118,7 +118,6 @@ export default {
   "row.sent": "图片 {id}",
   "row.refused": "无法分类",
   "row.none": "未分类",
-  "row.details": "详情",
   "delete": "删除",
   "delete.one": "删除 {name}",
   "delete.title": "要删除这张图片吗？",
