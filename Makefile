@@ -16,7 +16,7 @@ SERVERLESS := node_modules/.bin/serverless
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock package deploy undeploy test-fn-image test-fn-server test-aws clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock package deploy undeploy test-fn-image test-fn-server test-page page-images test-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -37,6 +37,11 @@ $(VENV)/dev.done: $(PACKAGE) | $(BIN)/python
 	@echo "Installing what the tests need (a minute or two at the first time) …"
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/local.done $(VENV)/bundle.done
+
+$(VENV)/browser.done: $(VENV)/dev.done
+	@echo "Installing what drives a browser …"
+	$(PIP) --editable '.[browser]'
+	@touch $@
 
 $(VENV)/bundle.done: constraints.txt | $(BIN)/python
 	@echo "Installing what makes the bundles …"
@@ -92,6 +97,12 @@ undeploy: $(SERVERLESS) $(VENV)/local.done ## remove from AWS what `make deploy`
 
 test-fn-image: $(VENV)/dev.done ## build the images and run them as Fn does (as root; installs docker.io and debootstrap)
 	$(BIN)/python -m pytest tests/fn_image/check_fn_image.py
+
+test-page: $(VENV)/browser.done ## drive the page in a real browser (as root it installs Debian's chromium)
+	$(BIN)/python -m pytest tests/browser/check_*.py $(PYTEST_ARGS)
+
+page-images: $(VENV)/browser.done ## take the page's pictures in docs/images again
+	PYTHONPATH=tests $(BIN)/python tests/browser/take_images.py --into docs/images
 
 test-fn-server: $(VENV)/dev.done ## deploy to a real Fn server (FN_API_URL, CLASSY_FN_BIN) and invoke there
 	$(BIN)/python -m pytest tests/fn_server/check_fn_server.py
