@@ -283,7 +283,7 @@ def test_an_error_says_what_to_do(proxy: Proxy, answer: Answer | None, words: st
     """In our words, with the table's name and without AWS's own; what may pass is tried for as long as allowed."""
     proxy.script = lambda operation, request, ask: answer
     access = AwsAccess(region="eu-north-1", access_key_id="a", secret_access_key="b", endpoint_url=proxy.url)
-    api = DynamoApi("a-table", access, patience_s=1.0)
+    api = DynamoApi("a-table", access, patience_s=1.0 if again else 30.0)
     with pytest.raises(RecordsFailed) as refused:
         api.call("GetItem", {"TableName": "a-table", "Key": {}})
     api.close()
