@@ -16,7 +16,7 @@ from werkzeug.formparser import FormDataParser
 from classy.errors import BadRequest
 from classy.front import Classy
 from classy.settings import Settings
-from classy.web import metrics, page
+from classy.web import page
 from classy.web.guards import Guards, call
 from classy.web.openapi import document
 from classy.web.operations import Operation, Service
@@ -77,6 +77,8 @@ def create_app(classy: Classy, settings: Settings, *, hosts: frozenset[str] = fr
     )
     app.url_map.merge_slashes = False
     if classy.telemetry.prometheus:
+        from classy.web import metrics  # whose package is not where nobody asks for /metrics: on Lambda, on Fn
+
         metrics.add(app, classy.telemetry.prometheus)  # before the guards, to count what they refuse
     Guards(app, settings, table, limit_bytes=body_limit(settings))
     for operation in table:
