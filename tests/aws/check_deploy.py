@@ -324,5 +324,5 @@ def test_a_second_deployment_updates_the_first(deployment: Deployment, picture: 
 def test_nothing_stays_behind(deployment: Deployment) -> None:
     """After `serverless remove` the account has no function, bucket, queue, table, log group, role or API of ours."""
     assert leftovers(deployment.cloud) != []
-    deployment.serverless("remove")
+    deployment.remove()
     assert leftovers(deployment.cloud) == []

@@ -18,12 +18,8 @@ from typing import Any
 from default_model import default_model
 from packages import CHECKOUT
 
-from aws.cloud import ACCOUNT, REGION, ROOT, Cloud
+from aws.cloud import ACCOUNT, Cloud
 from aws.parts import npm_parts
-from classy.models.publish import publish
-from classy.models.store import ModelStore
-from classy.objects import ObjectStorage
-from classy.s3 import Storage
 
 SERVICE, STAGE = "classy", "dev"
 STACK = f"{SERVICE}-{STAGE}"
@@ -74,15 +70,23 @@ class Deployment:
         self.told = done.stdout + done.stderr
         return self.told
 
-    def publish_model(self) -> str:
-        """Publish the default model to the stack's bucket; return its NAME@VERSION."""
-        store = ModelStore(self.objects, f"s3://{self.outputs['ModelsBucket']}")
-        return publish(default_model()[0], store).ref
+    def publish_model(self) -> None:
+        """Publish the default model to the stack's bucket, as `make deploy` does."""
+        self._stack("publish", str(default_model()[0]))
 
-    @property
-    def objects(self) -> ObjectStorage:
-        """Return the cloud's object storage as its root sees it."""
-        return ObjectStorage(Storage(self.cloud.url, REGION, ROOT, ROOT))
+    def remove(self) -> None:
+        """Empty the buckets and remove everything, as `make undeploy` does."""
+        self._stack("empty")
+        s3 = self.cloud.client("s3")
+        for name in (value for key, value in self.outputs.items() if key.endswith("sBucket")):
+            left = s3.list_objects_v2(Bucket=name)["KeyCount"]
+            assert left == 0, f"{name} holds {left} objects; AWS would not delete it, though this emulator does"
+        self.serverless("remove")
+
+    def _stack(self, *arguments: str) -> None:
+        command = [sys.executable, str(CHECKOUT / "deploy" / "aws" / "stack.py"), *arguments, f"--stage={STAGE}"]
+        done = subprocess.run(command, env=self.cloud.environ, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     @property
     def outputs(self) -> dict[str, str]:

@@ -28,6 +28,11 @@ from lambda_runtime.runtime import LambdaRuntime
 Kind = Literal["HTTP API", "REST API", "function URL"]
 BODY_MAX = 10_485_760  # of both APIs
 WAIT_S: dict[Kind, float] = {"HTTP API": 30.0, "REST API": 29.0, "function URL": 900.0}
+DOMAIN: dict[Kind, str] = {
+    "HTTP API": "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
+    "REST API": "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
+    "function URL": "a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6.lambda-url.us-east-1.on.aws",
+}
 TEXT = ("text/", "application/json", "application/javascript", "application/xml", "application/problem+json")
 
 
@@ -97,7 +102,12 @@ class Gateway:
         for name, value in request.headers:
             if name.lower() != "cookie":
                 headers[name.lower()] = f"{headers[name.lower()]},{value}" if name.lower() in headers else value
-        headers |= {"x-forwarded-proto": "https", "x-forwarded-port": "443", "x-forwarded-for": "203.0.113.9"}
+        headers |= {
+            "host": DOMAIN[self.kind],
+            "x-forwarded-proto": "https",
+            "x-forwarded-port": "443",
+            "x-forwarded-for": "203.0.113.9",
+        }
         cookies = [one for part in request.headers if part[0].lower() == "cookie" for one in part[1].split("; ")]
         text = _text(request.body, request.first("content-type"))
         return {
@@ -110,8 +120,8 @@ class Gateway:
             **({"queryStringParameters": dict(parse_qsl(request.query))} if request.query else {}),
             "requestContext": {
                 "accountId": "000000000000",
-                "apiId": "a1b2c3d4e5",
-                "domainName": "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
+                "apiId": DOMAIN[self.kind].partition(".")[0],
+                "domainName": DOMAIN[self.kind],
                 "http": {
                     "method": request.method,
                     "path": unquote(request.path),
@@ -135,7 +145,12 @@ class Gateway:
         several: dict[str, list[str]] = {}
         for name, value in request.headers:
             several.setdefault(name, []).append(value)
-        several |= {"X-Forwarded-Proto": ["https"], "X-Forwarded-Port": ["443"], "X-Forwarded-For": ["203.0.113.9"]}
+        several |= {
+            "Host": [DOMAIN[self.kind]],
+            "X-Forwarded-Proto": ["https"],
+            "X-Forwarded-Port": ["443"],
+            "X-Forwarded-For": ["203.0.113.9"],
+        }
         queries: dict[str, list[str]] = {}
         for name, value in parse_qsl(request.query, keep_blank_values=True):
             queries.setdefault(name, []).append(value)
@@ -150,10 +165,11 @@ class Gateway:
             "queryStringParameters": {name: values[-1] for name, values in queries.items()} or None,
             "multiValueQueryStringParameters": queries or None,
             "requestContext": {
+                "apiId": DOMAIN[self.kind].partition(".")[0],
                 "httpMethod": request.method,
                 "path": request.path,
                 "stage": self.stage,
-                "domainName": "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
+                "domainName": DOMAIN[self.kind],
                 "identity": {"sourceIp": "203.0.113.9"},
                 "requestId": str(uuid.uuid4()),
             },
