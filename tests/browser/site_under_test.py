@@ -37,8 +37,8 @@ HOSTILE_LABELS = (
 )
 
 
-def publish_models(store_uri: str, folder: Path) -> None:
-    """Publish the default model, the same network that sees pictures squashed, the digits, and a hostile one."""
+def publish_models(store_uri: str, folder: Path, *, hostile: bool = True) -> None:
+    """Publish the default model, the same one that sees pictures squashed, the digits, and maybe a hostile one."""
     store = ModelStore(ObjectStorage(Storage()), store_uri)
     default_folder, manifest = default_model()
     publish(default_folder, store)
@@ -54,6 +54,8 @@ def publish_models(store_uri: str, folder: Path) -> None:
     publish(squash, store)
     write_digits(folder / "digits")
     publish(folder / "digits", store)
+    if not hostile:
+        return
     files = {GRAPH_NAME: small_graph()}
     labels = Labels(names={"en": HOSTILE_LABELS, "ja": HOSTILE_LABELS})
     publish(write_folder(folder / "hostile", files, small_manifest(files, name="hostile", labels=labels)), store)
