@@ -6,6 +6,7 @@ import math
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from classy import countries
 from classy.countries import country_at, country_codes, country_name, disputed_area
+from tools import country_outlines
 
 # Latitude, longitude, and the country.
 POINTS: dict[str, tuple[float, float, str]] = {
@@ -207,6 +209,56 @@ def test_every_country_on_the_map_has_names() -> None:
     for code in country_codes():
         assert not country_name(code, "ja").isascii()
         assert not country_name(code, "zh").isascii()
+
+
+def atlas(*countries: tuple[str, list[list[int]]], arcs: list[list[tuple[float, float]]]) -> dict[str, Any]:
+    """Return a TopoJSON atlas in hundredths of a degree: countries by their number and the arcs of their rings."""
+    relative = []
+    for arc in arcs:
+        points = [(0, 0), *((round(x * 100) + 18_000, round(y * 100) + 9_000) for x, y in arc)]
+        relative.append([[x1 - x0, y1 - y0] for (x0, y0), (x1, y1) in pairwise(points)])
+    return {
+        "transform": {"scale": [0.01, 0.01], "translate": [-180, -90]},
+        "arcs": relative,
+        "objects": {
+            "countries": {
+                "geometries": [
+                    {"type": "Polygon", "id": number, "properties": {"name": number}, "arcs": rings}
+                    for number, rings in countries
+                ]
+            }
+        },
+    }
+
+
+def square(west: float, south: float, east: float, north: float) -> list[tuple[float, float]]:
+    return [(west, south), (east, south), (east, north), (west, north), (west, south)]
+
+
+MADE: list[Any] = [
+    pytest.param(0.0, 179.0, "JP", id="west of the antimeridian"),
+    pytest.param(0.0, -179.0, "JP", id="east of it"),
+    pytest.param(7.0, 180.0, "JP", id="on it"),
+    pytest.param(3.0, 180.0, "FJ", id="in the hole"),
+    pytest.param(3.0, -178.5, "FJ", id="in the hole, east"),
+    pytest.param(0.0, 169.0, "", id="outside, west"),
+    pytest.param(0.0, -169.0, "", id="outside, east"),
+    pytest.param(0.0, 169.97, "JP", id="near the coast"),
+    pytest.param(-60.0, 12.0, "AQ", id="around the pole"),
+    pytest.param(-90.0, -77.0, "AQ", id="at the pole"),
+    pytest.param(-49.0, 12.0, "", id="north of it"),
+]
+
+
+@pytest.mark.parametrize(("latitude_deg", "longitude_deg", "code"), MADE)
+def test_outlines_are_made_of_any_atlas(latitude_deg: float, longitude_deg: float, code: str) -> None:
+    """One that lies across the antimeridian, one in its hole, and one around the pole without an edge there."""
+    hole = square(178, 2, -178, 4)
+    belt = [(float(x), -50.0) for x in (-180, -90, 0, 90, 180)]
+    data = country_outlines.outlines(
+        atlas(("392", [[0], [1]]), ("242", [[1]]), ("010", [[2]]), arcs=[square(170, -8, -170, 8), hole, belt])
+    )
+    assert countries._Outlines(data).country(latitude_deg, longitude_deg) == code
 
 
 def test_the_data_are_read_at_the_first_question_only() -> None:

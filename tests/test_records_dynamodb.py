@@ -268,6 +268,7 @@ ERRORS: list[Any] = [
     pytest.param((500, {"__type": "InternalServerError"}), "does not work", True, id="an internal error"),
     pytest.param((503, {}), "does not work", True, id="no service"),
     pytest.param(None, "can't be reached", True, id="a closed connection"),
+    pytest.param((200, []), "its answer is no JSON object", True, id="an answer that is none"),
     pytest.param(refusal("ResourceNotFoundException"), "deploy serverless.yml", False, id="no table"),
     pytest.param(refusal("AccessDeniedException", "arn:aws:iam::1:user/x"), "dynamodb:GetItem", False, id="no right"),
     pytest.param(refusal("UnrecognizedClientException"), "credentials", False, id="a wrong key"),
@@ -297,7 +298,7 @@ def test_an_error_says_what_to_do(proxy: Proxy, answer: Answer | None, words: st
 def test_a_missing_table_is_named(tables: DynamoTables) -> None:
     """With its region and the way to make it."""
     store = open_records("dynamodb:no-such-table", tables.emulator.access())
-    for call in (lambda: store.put(EVERYTHING), lambda: store.query(Query()), lambda: store.get("x")):
+    for call in (lambda: store.put(EVERYTHING), lambda: store.query(Query()), lambda: store.get("0" * 64)):
         with pytest.raises(RecordsFailed, match=r"no DynamoDB table 'no-such-table' in us-east-1; deploy serverless"):
             call()
     store.close()
@@ -359,6 +360,16 @@ def test_no_tables_name_is_refused(url: str) -> None:
     """Before anything is asked."""
     with pytest.raises(BadSetting, match="names no table; write dynamodb: and 3 to 255 letters"):
         open_records(url)
+
+
+@pytest.mark.parametrize("identity", ["", "x", "half \ud83d pair", "\0", "0" * 63, "G" * 64, "0" * 10_000])
+def test_what_is_no_identity_has_no_record(store: DynamoRecords, proxy: Proxy, identity: str) -> None:
+    """DynamoDB isn't even asked."""
+    assert store.get(identity) is None
+    assert store.has(identity) is False
+    assert store.delete_picture(identity) == 0
+    assert store.query(Query(pictures=(identity,))).records == ()
+    assert proxy.operations == []
 
 
 # Many entries.

@@ -82,13 +82,15 @@ class DynamoRecords:
 
     def get(self, identity: str) -> Classification | None:
         """Return the record of an identity."""
+        if not wishes.is_digest(identity):
+            return None
         item = self._call("GetItem", {"Key": _key(identity), "ConsistentRead": True}).get("Item")
         return items.decoded(item) if item else None
 
     def has(self, identity: str) -> bool:
         """Return whether there is a record of an identity."""
         request = {"Key": _key(identity), "ConsistentRead": True, "ProjectionExpression": "pk"}
-        return bool(self._call("GetItem", request).get("Item"))
+        return wishes.is_digest(identity) and bool(self._call("GetItem", request).get("Item"))
 
     def query(self, query: Query) -> Page:
         """Return a page of records, newest first."""

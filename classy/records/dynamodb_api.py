@@ -116,15 +116,13 @@ class DynamoApi:
             try:
                 response = self._sent(operation, body, min(give_up_s, time.monotonic() + TRY_S))
                 if response.status == 200:
-                    return json_object(response.body)
+                    return _answer(response)
                 failure = self._failure(operation, response)
             except BadConfig as exc:
                 raise RecordsFailed(f"the record store can't be asked: {exc.message}") from exc
             except (TransportFailed, TimedOut) as exc:
-                failure = RecordsFailed(
-                    f"DynamoDB can't be reached ({exc.message}); see its endpoint and the network"
-                )
-                failure.retry_after_s = PAUSE_MAX_S
+                why = f"DynamoDB can't be reached ({exc.message}); see its endpoint and the network"
+                failure = RecordsFailed(why, retry_after_s=PAUSE_MAX_S)
             except GraphPipeError as exc:
                 raise RecordsFailed(f"DynamoDB's answer can't be read ({exc.message})") from exc
             # Its whole length at random, so that those who were refused together don't come back together.
@@ -212,3 +210,19 @@ class DynamoApi:
                 f"the {table} lacks an index of this Classy's; deploy its serverless.yml, or make a new table"
             )
         return RecordsFailed(f"the {table} refuses {operation} ({error}); the log has the detail")
+
+
+def _answer(response: Response) -> dict[str, Any]:
+    """
+    Return an answer's JSON.
+
+    Raises:
+        TransportFailed: it is none; an empty one would say that there is no record.
+    """
+    try:
+        value = json.loads(bytes(response.body))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise TransportFailed("its answer is no JSON object")
+    return value

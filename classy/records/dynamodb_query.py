@@ -126,7 +126,7 @@ def digest_of(text: str) -> str:
 
 
 def is_digest(text: str) -> bool:
-    """Return whether a text may be a picture's digest."""
+    """Return whether a text may be the digest of a picture, or a record's identity."""
     return _DIGEST.fullmatch(text) is not None
 
 
