@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
 from classy.records.sql import SqlRecords
 from classy.records.values import Query
+
+
+@contextmanager
+def statements_of(store: SqlRecords) -> Iterator[list[tuple[str, Any]]]:
+    """Note the statements that a store makes inside the block, and their values."""
+    made: list[tuple[str, Any]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        made.append((statement, parameters))
+
+    sa.event.listen(store._engine, "before_cursor_execute", note)
+    try:
+        yield made
+    finally:
+        sa.event.remove(store._engine, "before_cursor_execute", note)
 
 
 def plans_of(store: SqlRecords, query: Query, *, free: bool = False) -> list[list[str]]:
@@ -20,16 +37,8 @@ def plans_of(store: SqlRecords, query: Query, *, free: bool = False) -> list[lis
     Args:
         free: Let it do as it likes.
     """
-    made: list[tuple[str, Any]] = []
-
-    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        made.append((statement, parameters))
-
-    sa.event.listen(store._engine, "before_cursor_execute", note)
-    try:
+    with statements_of(store) as made:
         store.query(query)
-    finally:
-        sa.event.remove(store._engine, "before_cursor_execute", note)
     explain = "EXPLAIN QUERY PLAN" if store._engine.dialect.name == "sqlite" else "EXPLAIN"
     with store._engine.connect() as connection:
         if explain == "EXPLAIN" and not free:

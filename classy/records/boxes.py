@@ -59,13 +59,12 @@ def newest(
         "north": box.north_deg,
         "west": box.west_deg,
         "east": box.east_deg,
-        "count": count,
     }
     across = box.west_deg > box.east_deg
     cells = cover(box)
     while True:
         entries = max(ENTRIES // len(cells), ENTRIES // COVER_MAX, count)
-        found, unread = _read(connection, cells, {**asked, "entries": entries, "last": entries - 1}, across=across)
+        found, unread = _read(connection, _Shape(_levels(cells), entries, count, across), cells, asked)
         # A cell of which older entries are unread matters unless the page is full of newer ones.
         full = len(found) == count
         spoilt = {cell for cell, last in unread.items() if not full or last > found[-1]}
@@ -76,52 +75,61 @@ def newest(
         ]
         kept = [cell for cell in cells if cell not in spoilt]
         if len(parts) + len(kept) > CELLS_MAX or any(cell.level == len(COLUMNS) - 1 for cell in spoilt):
-            found, _ = _read(connection, cells, {**asked, "entries": LAST_ID, "last": LAST_ID - 1}, across=across)
+            found, _ = _read(connection, _Shape(_levels(cells), None, count, across), cells, asked)
             return [position.row_id for position in found]
         cells = kept + parts
 
 
+class _Shape(NamedTuple):
+    """All that a statement depends on but its values."""
+
+    levels: tuple[int, ...]
+    entries: int | None
+    wanted: int
+    across: bool
+
+
+def _levels(cells: Sequence[Cell]) -> tuple[int, ...]:
+    return tuple(cell.level for cell in cells)
+
+
 def _read(
-    connection: sa.Connection, cells: Sequence[Cell], asked: dict[str, Any], *, across: bool
+    connection: sa.Connection, shape: _Shape, cells: Sequence[Cell], asked: dict[str, Any]
 ) -> tuple[list[Position], dict[Cell, Position]]:
     """Return the newest of all cells' entries that are in the box, and the last that was read of each full cell."""
-    statement = _statement(tuple(cell.level for cell in cells), across=across)
     values = {f"cell{number}": cell.number for number, cell in enumerate(cells)}
-    rows = connection.execute(statement, {**asked, **values}).all()
+    rows = connection.execute(_statement(shape), {**asked, **values}).all()
     found = [Position(row.at, row.id) for row in rows if row.cell < 0]
     return found, {cells[row.cell]: Position(row.at, row.id) for row in rows if row.cell >= 0}
 
 
 @lru_cache(maxsize=256)
-def _statement(levels: tuple[int, ...], *, across: bool) -> sa.TextualSelect:
+def _statement(shape: _Shape) -> sa.TextualSelect:
     """
-    Return the statement for cells of these sizes.
+    Return the statement of a shape.
 
     It is text, for it is the same in every database, and SQLAlchemy takes longer to compose it than they to run it.
+    How many entries are read is written out: PostgreSQL, which plans once for all values, takes a limit that it does
+    not know for a tenth of all rows.
     """
-    meridians = (
-        "(longitude_deg >= :west OR longitude_deg <= :east)" if across else "longitude_deg BETWEEN :west AND :east"
-    )
-    inside = f"latitude_deg BETWEEN :south AND :north AND {meridians}"
+    meridians = "(longitude_deg >= :west OR longitude_deg <= :east)"
+    inside = f"latitude_deg BETWEEN :south AND :north AND {meridians.replace('OR', 'OR' if shape.across else 'AND')}"
     order = "ORDER BY classified_at DESC, id DESC"
     times = "classified_at >= :since AND classified_at <= :until AND (classified_at < :before OR id < :before_id)"
     matching, unread = [], []
-    for number, level in enumerate(levels):
+    for number, level in enumerate(shape.levels):
         of_cell = f"FROM records WHERE {COLUMNS[level]} = :cell{number} AND {times} {order}"
-        entries = f"SELECT id, classified_at, latitude_deg, longitude_deg {of_cell} LIMIT :entries"
+        entries = f"SELECT id, classified_at, latitude_deg, longitude_deg {of_cell}"
+        if shape.entries is not None:
+            entries += f" LIMIT {shape.entries}"
+            last = f"SELECT id, classified_at AS at {of_cell} LIMIT 1 OFFSET {shape.entries - 1}"
+            unread.append(f"SELECT {number} AS cell, id, at FROM ({last}) AS u{number}")
         matching.append(
             f"SELECT * FROM (SELECT id, classified_at FROM ({entries}) AS e{number} WHERE {inside} {order} "
-            f"LIMIT :count) AS m{number}"
+            f"LIMIT {shape.wanted}) AS m{number}"
         )
-        unread.append(
-            f"SELECT {number} AS cell, id, at FROM (SELECT id, classified_at AS at {of_cell} LIMIT 1 OFFSET :last)"
-            f" AS u{number}"
-        )
-    found = f"SELECT id, classified_at FROM ({' UNION ALL '.join(matching)}) AS m {order} LIMIT :count"
-    whole = f"SELECT -1 AS cell, id, classified_at AS at FROM ({found}) AS f UNION ALL {' UNION ALL '.join(unread)}"
+    found = f"SELECT id, classified_at FROM ({' UNION ALL '.join(matching)}) AS m {order} LIMIT {shape.wanted}"
+    parts = [f"SELECT -1 AS cell, id, classified_at AS at FROM ({found}) AS f", *unread]
     moments = [sa.bindparam(name, type_=Moment) for name in ("since", "until", "before")]
-    return (
-        sa.text(f"{whole} ORDER BY 1, 3 DESC, 2 DESC")
-        .bindparams(*moments)
-        .columns(cell=sa.Integer, id=RowId, at=Moment)
-    )
+    text = sa.text(f"{' UNION ALL '.join(parts)} ORDER BY 1, 3 DESC, 2 DESC").bindparams(*moments)
+    return text.columns(cell=sa.Integer, id=RowId, at=Moment)

@@ -16,7 +16,7 @@ FACTOR = 8  # from one size to the next
 SIDES_DEG: tuple[float, ...] = tuple(90.0 / FACTOR**level for level in range(5))
 """From a quarter of the equator to 2.4 km; all exact in binary."""
 COLUMNS = tuple(f"cell_{level}" for level in range(len(SIDES_DEG)))
-COVER_MAX = 16  # cells that cover a box at first: fewer hold more that is not in it, more cost time each
+COVER_MAX = 9  # cells that cover a box at first: fewer hold more that is not in it, more cost time each
 
 
 @dataclass(frozen=True, slots=True)

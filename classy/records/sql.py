@@ -15,7 +15,7 @@ from sqlalchemy import exc
 
 from classy.records import missing, rows, search
 from classy.records.migrations import migrate
-from classy.records.schema import class_names, records
+from classy.records.schema import MYSQL, class_names, records
 from classy.records.servers import opened, parsed, passes, translated
 from classy.records.values import Classification, ModelVersion, Page, Query
 
@@ -52,19 +52,19 @@ class SqlRecords:
 
     def get(self, identity: str) -> Classification | None:
         """Return the record of an identity."""
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._reading() as connection:
             row = connection.execute(sa.select(records).where(records.c.identity == identity)).one_or_none()
         return None if row is None else rows.decoded(row)
 
     def has(self, identity: str) -> bool:
         """Return whether there is a record of an identity."""
         found = sa.select(records.c.id).where(records.c.identity == identity)
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._reading() as connection:
             return connection.execute(found).one_or_none() is not None
 
     def query(self, query: Query) -> Page:
         """Return a page of records, newest first."""
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._reading() as connection:
             found = search.rows_of(query, connection)
         page = found[: query.limit]
         more = len(found) > query.limit
@@ -73,7 +73,7 @@ class SqlRecords:
     def missing(self, model_ref: str, *, after: str = "", limit: int = 50) -> Page:
         """Return pictures that one version of a model has not seen, each by its newest record."""
         after = missing.position(after)
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._reading() as connection:
             found = [row.picture for row in connection.execute(missing.pictures(model_ref, after).limit(limit + 1))]
             of_them = sa.select(records).where(records.c.picture.in_(found[:limit]))
             newest = missing.newest(connection.execute(of_them).all())
@@ -82,7 +82,7 @@ class SqlRecords:
     def count_missing(self, model_ref: str) -> int:
         """Return how many pictures missing() would return in all its pages."""
         counted = sa.select(sa.func.count()).select_from(missing.pictures(model_ref).order_by(None).subquery())
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._reading() as connection:
             return connection.execute(counted).scalar_one()
 
     def models(self) -> tuple[ModelVersion, ...]:
@@ -91,7 +91,7 @@ class SqlRecords:
         found: list[ModelVersion] = []
         # From one to the next along the index: a DISTINCT would read the whole of it for a handful of versions.
         steps = sa.select(name, version, records.c.model_sha256).order_by(name, version).limit(1)
-        with translated(), self._engine.connect() as connection:
+        with translated(), self._reading() as connection:
             row = connection.execute(steps).one_or_none()
             while row is not None:
                 found.append(ModelVersion(*row))
@@ -129,6 +129,18 @@ class SqlRecords:
                 self._opened = engine
             return self._opened
 
+    def _reading(self) -> sa.Connection:
+        """
+        Return a connection for statements that only read, each for itself.
+
+        Without a transaction there is none to begin and end, and psycopg, which forgets its prepared statements at
+        each ROLLBACK, keeps them. PyMySQL would ask the server to begin none, twice.
+        """
+        connection = self._engine.connect()
+        if self._url.get_backend_name() in MYSQL:
+            return connection
+        return connection.execution_options(isolation_level="AUTOCOMMIT")
+
     def _put(self, record: Classification) -> bool:
         row = rows.encoded(record)
         self._name(row["class_key"], rows.names(record))
@@ -150,7 +162,7 @@ class SqlRecords:
         new = {(key, name) for name in names} - self._named
         if not new:
             return
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             known = set(
                 connection.execute(sa.select(class_names.c.name).where(class_names.c.class_key == key)).scalars()
             )
