@@ -1,8 +1,8 @@
 """
 DynamoDB's HTTP API as the record store needs it: signed requests over our own HTTP, patience, errors in our words.
 
-Not boto3: importing it and making its client for DynamoDB takes 0.36 to 0.44 s of CPU time (2 cores, Python 3.11),
-this 0.07 s, most of it for the HTTP that calls of other functions need anyway; and a function of 256 MB has a seventh
+Not boto3: importing it and making its client for DynamoDB takes 0.47 s of CPU time (2 cores, Python 3.11), the whole
+store 0.15 s, much of it for HTTP that calls of other functions need anyway; and a function of 256 MB has a seventh
 of a core. boto3's chain still finds credentials that nobody told, and boto3 is the witness in the tests. Every
 request that is sent here may be sent again: writes are conditional.
 
