@@ -346,6 +346,20 @@ def test_models_are_listed_with_what_a_page_needs(client: FlaskClient, folder: P
     assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", answer.headers["ETag"])
 
 
+def test_the_list_of_models_outlives_its_store(tmp_path: Path) -> None:
+    """Where the storage fails, who has asked before is told what was known."""
+    with web_app(tmp_path, model_alias_age_s=0.0) as app:
+        client = app.test_client()
+        before = client.get("/api/models").json
+        publish_second(tmp_path)
+        after = client.get("/api/models").json
+        assert [model["ref"] for model in after["models"]] == ["small@1", "small@2"]
+        assert [model["current"] for model in after["models"]] == [True, False]
+        (tmp_path / "store").rename(tmp_path / "away")
+        (tmp_path / "store").symlink_to("store")  # can be read by nobody, not even by root
+        assert client.get("/api/models").json == after != before
+
+
 def test_a_models_files_can_be_had_for_ever(client: FlaskClient, folder: Path) -> None:
     """Byte by byte as they were published, the manifest with its labels in it."""
     manifest = client.get("/models/small/1/manifest.json")

@@ -202,6 +202,18 @@ def test_a_foreign_page_changes_nothing(
         assert client.get("/api/health", headers=headers).status_code == 200
 
 
+def test_a_foreign_page_can_not_ask_by_a_picture_of_its_own(folder: Path) -> None:
+    """<img src="…/api/classify?url=…"> is a GET that something is kept of; reading what there is stays a reading."""
+    with web_app(folder) as app:
+        client = app.test_client()
+        foreign = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+        answer = client.get("/api/classify?url=http://127.0.0.1/", headers=foreign)
+        assert (answer.status_code, answer.json["code"]) == (403, 40312)
+        typed = client.get("/api/classify?url=http://127.0.0.1/", headers={"Sec-Fetch-Site": "none"})
+        assert (typed.status_code, typed.json["code"]) == (403, 40311)
+        assert client.get("/api/models", headers=foreign).status_code == 200
+
+
 def test_other_origins_read_what_they_may(folder: Path) -> None:
     """The named ones, with the headers that they need, and every answer's cache key says so."""
     with web_app(folder, cors_origins=frozenset({HERE})) as app:

@@ -52,7 +52,9 @@ class Guards:
         self, app: flask.Flask, settings: Settings, operations: Iterable[Operation], *, limit_bytes: int
     ) -> None:
         self._settings = settings
+        operations = tuple(operations)
         self._open = OPEN | {operation.name for operation in operations if operation.open}
+        self._changing = {operation.name for operation in operations if operation.changes}
         self._limit_bytes = limit_bytes
         self._rate = RateLimit(settings.rate_limit)
         self._key = _digest(settings.api_key)
@@ -69,7 +71,7 @@ class Guards:
                               "serve with --host to answer to every name")  # fmt: skip
         if request.method == "OPTIONS":
             return self._options(request)
-        if request.method not in SAFE:
+        if request.method not in SAFE or request.endpoint in self._changing:
             self._check_page(request)
         if request.endpoint is not None and request.endpoint not in self._open:
             self._check_rate(request)
@@ -119,15 +121,15 @@ class Guards:
         """
         Refuse a change that a foreign page asks for: a browser would carry it to any server.
 
-        Browsers say themselves where a request comes from; who sends no Origin is no page. Source: the Fetch
-        standard's Sec-Fetch-Site, and Go's CrossOriginProtection, which decides alike.
+        Browsers say themselves where a request comes from; who says nothing is no page. Source: the Fetch standard's
+        Sec-Fetch-Site, and Go's CrossOriginProtection, which decides alike.
         """
         origin, site = request.headers.get("Origin", ""), request.headers.get("Sec-Fetch-Site", "")
-        if not origin or self._may_read(origin) or site in ("same-origin", "none"):
+        if site in ("same-origin", "none") or self._may_read(origin):
             return
-        if site or urlsplit(origin).netloc != request.environ.get("HTTP_HOST", ""):
-            raise ForeignPage(f"a page of {origin[:200]!r} may not ask for changes here; name its origin in "
-                              "CLASSY_CORS_ORIGINS")  # fmt: skip
+        if site or (origin and urlsplit(origin).netloc != request.environ.get("HTTP_HOST", "")):
+            raise ForeignPage(f"a page of {origin[:200] or 'another origin'} may not ask for that here; name its "
+                              "origin in CLASSY_CORS_ORIGINS")  # fmt: skip
 
     def _check_rate(self, request: flask.Request) -> None:
         client = client_of(

@@ -34,15 +34,32 @@ class Models:
 
     def listed(self, service: Service, given: Mapping[str, Any]) -> flask.Response:
         """Return every published version."""
-        with self._lock:  # whoever comes meanwhile would read the same
-            now = time.monotonic()
-            if self._made is None or now - self._made[0] >= service.settings.model_alias_age_s:
-                self._made = (now, answers.encode(_listed(service)))
-            data = self._made[1]
+        data = self._fresh(service)
         reply = flask.Response(data, content_type=JSON)
         reply.headers["Cache-Control"] = "no-cache"
         reply.set_etag(hashlib.sha256(data).hexdigest()[:32])
         return conditional(reply)
+
+    def _fresh(self, service: Service) -> bytes:
+        """Return the list; an older one while somebody else makes it, or where the storage fails."""
+        known, age_s = self._made, service.settings.model_alias_age_s
+        if known is not None and time.monotonic() - known[0] < age_s:
+            return known[1]
+        if not self._lock.acquire(blocking=known is None):
+            assert known is not None  # else it would have waited
+            return known[1]
+        try:
+            if self._made is not known and self._made is not None:  # made while this one waited
+                return self._made[1]
+            data = answers.encode(_listed(service))
+            self._made = (time.monotonic(), data)
+            return data
+        except GraphPipeError:
+            if known is None:
+                raise
+            return known[1]
+        finally:
+            self._lock.release()
 
 
 def current(service: Service, given: Mapping[str, Any]) -> flask.Response:

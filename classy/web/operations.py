@@ -133,6 +133,7 @@ class Operation:
         name: Of the operation, in one word for programs.
         answers: Of its success: by media type, the schema of the body; None for one without a schema.
         refuses: The statuses of its own errors, beside those that all have.
+        changes: Whether something is kept after it, though it is a GET.
         open: Whether it needs no key and counts against no limit.
         links: Other operations, by their names, and what of the answer is their parameters.
     """
@@ -147,6 +148,7 @@ class Operation:
     body: Body | None = None
     refuses: tuple[int, ...] = ()
     open: bool = False
+    changes: bool = False
     description: str = ""
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

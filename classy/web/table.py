@@ -64,7 +64,7 @@ def operations() -> tuple[Operation, ...]:
             refuses=(403, 404, 413, 415, 422, 424, 502, 503, 504),
         ),
         Operation(
-            method="GET", path="/api/classify", name="classify_url", view=classify.classify_url,
+            method="GET", path="/api/classify", name="classify_url", view=classify.classify_url, changes=True,
             summary="Classify the picture at a URL.",
             description="Give `url`, or `imagelink` as in the Lambda article.",
             parameters=(
