@@ -8,8 +8,8 @@ Pillow imported by the handler's module. Both take turns against the same stand-
 have one processor, as a function of 1,769 MB has, and answer the same tensor, and the answers are compared. Printed
 are medians over the rounds: CPU time of the process, wall-clock time, peak memory.
 
-Both check the model's SHA-256, which no way can save: a tenth of the time where the processor has instructions for it,
-half of it for VGG-16 where it has not. So it is measured as well, and the ratio is printed with it and without.
+Both check the SHA-256, which no way can save: a tenth of the time where the processor has instructions for it, and
+half of it for VGG-16 where it has none. So it is measured as well, and the ratio is printed with it and without.
 
 Ends with 1 where a goal is missed: 2.5 × less CPU time for the default model, 3 × for VGG-16 (553 MB; its weights are
 made up, in build/bench-cold, on the first run); without the SHA-256 where the processor has no instructions for it.
