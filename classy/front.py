@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,8 @@ class Classy:
         Returns:
             JSON. A single picture's error sets the status too; in a batch each entry carries its own.
         """
-        return self._replied(lambda: self._answered(bytes(body), call), call)
+        reply = self._replied(lambda: self._answered(bytes(body), call), call)
+        return replace(reply, failed=True) if reply.status >= 500 and _tells_of_uploads(body, call) else reply
 
     def finish(self, body: Buffer, call: Call) -> Reply:
         """
@@ -335,6 +337,14 @@ class Classy:
     def _uploaded(self, sources: Sequence[Source], call: Call) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
         ask = Ask(tuple(source.uri for source in sources), self._defaults, batch=True)
         return self.classify(ask, call, sources=sources)
+
+
+def _tells_of_uploads(body: Buffer, call: Call) -> bool:
+    """Return whether a call is an event's, whose sender reads no answer but the status, and sends it again."""
+    try:
+        return call.method == "POST" and is_event(parse_json(bytes(body)))
+    except GraphPipeError:
+        return False
 
 
 def _error(exc: GraphPipeError) -> Error:

@@ -45,6 +45,8 @@ class Reply:
         content_type: Media type of the body.
         timings: For the `Server-Timing` header.
         headers: Further headers (lower-case name, value), already checked: no control characters.
+        failed: Whether the platform shall take the call for a failed one: it then delivers an event again, and may
+            put words of its own in the place of the body.
     """
 
     buffers: Sequence[Buffer]
@@ -52,6 +54,7 @@ class Reply:
     content_type: str = "application/octet-stream"
     timings: tuple[Timing, ...] = ()
     headers: tuple[tuple[str, str], ...] = field(default=())
+    failed: bool = False
 
     @property
     def length(self) -> int:

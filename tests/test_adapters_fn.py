@@ -36,6 +36,8 @@ def answer(body, call):
         raise RuntimeError("the password is swordfish")
     if what == "status":
         return Reply([b"as asked"], int(detail), "text/plain", headers=(("retry-after", "7"),))
+    if what == "failed":
+        return Reply([b"as asked"], int(detail), "text/plain", failed=True)
     if what == "headers":
         bad = "1\\r\\nX-Evil: 1\\r\\n\\r\\nbody"
         timings = (Timing("a\\r\\nX-Evil: 3", 0.5),)
@@ -171,6 +173,20 @@ def test_a_triggers_caller_gets_the_real_status(function: FnProcess, status: int
     assert headers["fn-http-h-retry-after"] == "7"
     assert headers["content-type"] == "text/plain"
     assert headers.get("fn-http-h-graphpipe-status", "200") == str(status)
+
+
+@pytest.mark.parametrize("status", [400, 429, 500, 502, 503, 504])
+def test_a_direct_caller_gets_the_answer_whatever_its_status(function: FnProcess, status: int) -> None:
+    """Fn would put "function failed" in the place of a 502's body, and "Timed out" in that of a 504's."""
+    told, headers, body = ask(function, b"status %d" % status)
+    assert (told, headers["graphpipe-status"], body) == (200, str(status), b"as asked")
+
+
+@pytest.mark.parametrize(("status", "expected"), [(500, 502), (502, 502), (503, 502), (504, 504)])
+def test_a_call_that_shall_count_as_failed_does(function: FnProcess, status: int, expected: int) -> None:
+    """Only so is an event delivered again."""
+    told, headers, _ = ask(function, b"failed %d" % status)
+    assert (told, headers["graphpipe-status"]) == (expected, str(status))
 
 
 def test_a_triggers_caller_can_not_buy_time(function: FnProcess) -> None:

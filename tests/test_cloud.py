@@ -21,6 +21,7 @@ import pytest
 from conftest import Cloud, running_cloud
 from default_model import default_model
 from direct import direct_probabilities
+from local_agents import descendants
 from photos import photo
 
 from classy.front import Classy
@@ -238,6 +239,25 @@ def test_a_duplicate_event_changes_nothing(cloud: Cloud) -> None:
     status, answer = post(cloud.url("classy-func"), json.dumps({"Records": [record]}).encode())
     assert (status, answer["results"], answer["ignored"]) == (200, [], 1)
     assert results_of(cloud, "twice.jpg") == before
+
+
+@pytest.mark.slow
+def test_a_storage_that_hangs_is_told_to_the_caller(tmp_path: Path) -> None:
+    """Not "function failed", not "Timed out": what does not answer, and that it may pass."""
+    with running_cloud(tmp_path / "state") as cloud:
+        state = read_state(tmp_path / "state")
+        assert state is not None
+        (storage,) = (
+            pid for pid in descendants(state.pid) if b"ministack" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        os.kill(storage, signal.SIGSTOP)
+        try:
+            status, answer = post(cloud.url("classy-func"), photo("coffee.png"), "image/png")
+        finally:
+            os.kill(storage, signal.SIGCONT)
+        assert (status, answer["error"]["code"], answer["error"]["retryable"]) == (200, 50211, True)
+        assert f"{cloud.storage_url} does not answer" in answer["error"]["message"]
+        assert post(cloud.url("classy-func"), photo("coffee.png"), "image/png")[1]["class_index"] == 967
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fdk.context import InvokeContext
     from fdk.response import Response
 
+FAILED = (502, 504)  # the statuses that Fn takes for failed calls
 BODY_MAX = 128 << 20  # Oracle Functions refuse 6 MB themselves; the announcement's example request is 77 MB
 
 
@@ -83,7 +84,8 @@ async def _answered(answer: Answer, body: Buffer, call: Call) -> Reply:
         return await asyncio.wait_for(asyncio.to_thread(answer, body, call), left_s)
     except TimeoutError:
         # The thread can't be stopped. It goes on unheard, as it would have after the platform's own timeout.
-        return error_reply(TimedOut("the deadline passed before the answer was there; allow more time"), call)
+        late = error_reply(TimedOut("the deadline passed before the answer was there; allow more time"), call)
+        return replace(late, failed=True)
     except Exception as exc:  # noqa: BLE001 - the FDK would send the exception's text to the caller
         return error_reply(exc, call)
 
@@ -127,4 +129,8 @@ def _response(ctx: Any, reply: Reply) -> Response:
     headers = dict(reply_headers(reply))  # without Content-Length: the FDK adds it, and a second one cuts the body
     if reply.status != 200:
         headers[STATUS_HEADER] = str(reply.status)
-    return Response(ctx, response_data=reply.body(), headers=headers, status_code=reply.status)
+    response = Response(ctx, response_data=reply.body(), headers=headers, status_code=reply.status)
+    # Of what the FDK passes on, Fn takes 502 and 504 for failed calls and puts "function failed" and "Timed out" in
+    # the place of the body. So our own status is in headers only; a trigger's, which Fn obeys, Response has written.
+    response.status_code = (reply.status if reply.status in FAILED else FAILED[0]) if reply.failed else 200
+    return response
