@@ -10,15 +10,18 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packages import CHECKOUT
 
 from aws import sandbox
-from aws.cloud import ACCOUNT, Cloud
+from aws.cloud import ACCOUNT, Cloud, until
 
 TRUST = {
     "Version": "2012-10-17",
@@ -59,6 +62,14 @@ def exits(event, context):
 
 def slow(event, context):
     import time
+    time.sleep(60)
+"""
+KILLED = """
+import time
+from aws.cloud import Cloud
+
+with Cloud() as cloud:
+    print("cloud", cloud.pid, cloud.folder, flush=True)
     time.sleep(60)
 """
 BROKEN = "import nothing_of_that_name\n\ndef handler(event, context): ...\n"
@@ -197,3 +208,17 @@ def test_nothing_outlives_the_cloud() -> None:
     assert cloud.processes("") == []
     assert not folder.exists()
     assert not group.exists()
+
+
+def test_nothing_outlives_a_test_that_was_killed(tmp_path: Path) -> None:
+    """When the test run itself is killed, the cloud notices within seconds and ends, with all that it started."""
+    program = tmp_path / "run.py"
+    program.write_text(KILLED)
+    paths = os.pathsep.join([str(CHECKOUT / "tests"), str(CHECKOUT)])
+    command, environ = [sys.executable, str(program)], {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        pid, folder = next(line for line in run.stdout if line.startswith("cloud ")).split()[1:]
+        run.kill()
+    until(lambda: not Path("/proc", pid).exists() or Path("/proc", pid, "cmdline").read_bytes() == b"", 15)
+    assert not Path(folder).exists()

@@ -191,6 +191,7 @@ class Cloud:
             "walled": self.walled,
             "groups": self.groups.folder.name,
             "endpoint": self.front.endpoint,
+            "parent": os.getpid(),
         }
         environ = {
             "PATH": os.environ["PATH"],

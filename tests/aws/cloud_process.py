@@ -12,6 +12,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +132,18 @@ lambda_runtime._worker_class_for = lambda function: (
     PythonEnvironment if is_python(function) else plain_class(function)
 )
 
+
+def end_with(parent: int) -> None:
+    """End everything once the test that started this is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    shutil.rmtree(folder, ignore_errors=True)
+    groups.close()  # with all functions
+    os.killpg(0, signal.SIGKILL)
+
+
 if __name__ == "__main__":
     from ministack.app import main
 
+    threading.Thread(target=end_with, args=(int(config["parent"]),), daemon=True).start()
     main()

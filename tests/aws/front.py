@@ -1,6 +1,8 @@
 """
 What stands before the local AWS: TLS under the names of its URLs, and the faults that a test asks for.
 
+It is an HTTPS proxy too, which leads to itself whatever host is asked for: for tools that know AWS's own hosts only.
+
 The functions' own requests to AWS (S3, SQS, DynamoDB, Lambda) pass here too, so a fault can be one that they meet:
 a throttled GetObject, an Invoke that is never answered. Signatures stay good, as the Host header does.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import socket
 import ssl
 import subprocess
 import threading
@@ -19,7 +22,7 @@ from pathlib import Path
 NAMES = (
     "*.execute-api.us-east-1.amazonaws.com",
     "*.lambda-url.us-east-1.on.aws",
-    "*.lambda-url.us-east-1.amazonaws.com",
+    *("*.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "*.s3.amazonaws.com", "*.amazonaws.com"),
 )
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "proxy-connection", "te", "upgrade", "expect"}
 FORWARD_S = 900.0
@@ -98,6 +101,10 @@ class Front:
             thread.start()
             self._threads.append(thread)
 
+    def answer_tls(self, connection: socket.socket, client_address: object) -> None:
+        """Answer a connection that will speak TLS."""
+        self._tls.finish_request(connection, client_address)
+
     def close(self) -> None:
         """Stop serving."""
         for server in (self._plain, self._tls):
@@ -142,6 +149,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
             return
+        if self.command == "CONNECT":
+            self._tunnel()
+            return
         body = self._body()
         host = self.headers.get("Host", "")
         passing = Passing(self.command, self.path, host, self.headers.get("X-Amz-Target", ""), body)
@@ -158,6 +168,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self._upstream is not None:
             self._upstream.close()
         super().finish()
+
+    def _tunnel(self) -> None:
+        """Answer what comes through a tunnel as if it had come to the port that speaks TLS."""
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        self.wfile.flush()
+        self.server.front.answer_tls(self.connection, self.client_address)
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
