@@ -263,6 +263,16 @@ def test_it_is_mounted_where_it_is_told(tmp_path: Path) -> None:
         assert list((tmp_path / "state" / "pictures" / "originals").iterdir())
 
 
+def test_without_a_model_it_says_how_to_have_one(tmp_path: Path) -> None:
+    """And serves what needs none."""
+    nothing = tmp_path / "nothing"
+    with web_server(tmp_path, CLASSY_MODEL_STORE=nothing.as_uri()) as server:
+        assert "classy model default" in server.log.read_text()
+        assert server.send("GET", "/api/models").json == {"default": "", "models": []}
+        answer = server.send("POST", "/api/classify", RED)
+        assert (answer.status, answer.json["code"]) == (503, 50311)
+
+
 def test_what_is_under_way_is_answered_before_the_end(tmp_path: Path) -> None:
     """SIGTERM ends the listening at once, and the work after its answer."""
     answers: list[Answer] = []

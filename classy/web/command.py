@@ -5,15 +5,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+from classy.errors import ModelMissing
 from classy.front import Classy
 from classy.settings import BadSetting, Settings
 from classy.telemetry import telemetry
 from classy.web.app import body_limit, create_app
 from classy.web.serving import LOCAL_HOSTS, make_server, serve_until_told
-from graphpipe_fn.errors import Unavailable
+from graphpipe_fn.errors import GraphPipeError, Unavailable
 
 PORT = 18100
 
@@ -44,6 +46,7 @@ def serve_page(settings: Settings, state_dir: Path, *, host: str, port: int, pre
     local = ipaddress.ip_address(address).is_loopback
     classy = Classy(settings, telemetry=telemetry("page", settings.telemetry | {"prometheus"}))
     try:
+        _say_without_model(classy)
         app = create_app(classy, settings, hosts=LOCAL_HOSTS if local else frozenset())
         server = make_server(app, listener, limit_bytes=body_limit(settings), prefix=prefix)
         shown = f"[{address}]" if ":" in address else address
@@ -62,6 +65,15 @@ def kept_in(state_dir: Path, settings: Settings) -> Settings:
     if not settings.pictures:
         settings = replace(settings, pictures=(folder / "pictures").as_uri())
     return settings
+
+
+def _say_without_model(classy: Classy) -> None:
+    try:
+        classy.manifests.get()
+    except ModelMissing as exc:
+        print(f"classy: {exc.message}; or make the default one with: classy model default", file=sys.stderr)
+    except GraphPipeError as exc:
+        print(f"classy: {exc.message}", file=sys.stderr)  # whatever it is, it may pass
 
 
 def _listener(host: str, port: int) -> socket.socket:
