@@ -222,3 +222,16 @@ def test_nothing_outlives_a_test_that_was_killed(tmp_path: Path) -> None:
         run.kill()
     until(lambda: not Path("/proc", pid).exists() or Path("/proc", pid, "cmdline").read_bytes() == b"", 15)
     assert not Path(folder).exists()
+
+
+def test_functions_run_where_nothing_can_be_sandboxed() -> None:
+    """On a machine that permits no namespaces the same runtime client runs the same code, with fewer walls."""
+    with Cloud(walled=False) as cloud:
+        functions = Functions(cloud)
+        functions.make("handler")
+        told = functions.call("handler", {"exists": [str(cloud.folder)]})
+        assert told["exists"] == [str(cloud.folder)]
+        assert told["cwd"] == told["environ"]["LAMBDA_TASK_ROOT"]
+        assert told["cwd"].startswith(str(cloud.folder))
+        assert told["boto3"].startswith(told["environ"]["LAMBDA_RUNTIME_DIR"])
+        assert told["ours"] == []

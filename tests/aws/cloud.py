@@ -136,7 +136,7 @@ class Cloud:
         }
 
     def serverless(
-        self, *arguments: str, parts: Path, cwd: Path, check: bool = True
+        self, *arguments: str, parts: Path, cwd: Path, environ: Mapping[str, str] | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """
         Run the Serverless Framework.
@@ -145,11 +145,12 @@ class Cloud:
             arguments: Of `serverless`.
             parts: The node_modules that has it.
             cwd: Has serverless.yml.
+            environ: More environment variables.
             check: Whether anything but success fails.
         """
-        environ = {**self.environ, "NODE_PATH": str(parts)}
+        own = {**self.environ, "NODE_PATH": str(parts), **(environ or {})}
         command = [str(node_folder() / "node"), str(parts / ".bin" / "serverless"), *arguments]
-        done = subprocess.run(command, cwd=cwd, env=environ, capture_output=True, text=True, timeout=DEPLOY_S)
+        done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, timeout=DEPLOY_S)
         assert not check or done.returncode == 0, f"serverless {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
         return done
 

@@ -41,13 +41,22 @@ class Deployment:
 
     Args:
         parts: The node_modules that deploys; that of package-lock.json unless given.
-        params: Of serverless.yml, beside those of a user.
+        params: Of serverless.yml.
+        environ: More environment variables for the Serverless Framework.
     """
 
-    def __init__(self, cloud: Cloud, *, parts: Path | None = None, params: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        cloud: Cloud,
+        *,
+        parts: Path | None = None,
+        params: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.cloud = cloud
         self.parts = parts or npm_parts()
         self.params = [f"--param={name}={value}" for name, value in (params or {}).items()]
+        self.environ = dict(environ or {})
         self.folder = cloud.folder / "checkout"
         self.told = ""
         self.folder.mkdir()
@@ -62,7 +71,9 @@ class Deployment:
 
     def serverless(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the Serverless Framework on the copy."""
-        return self.cloud.serverless(*arguments, *self.params, parts=self.parts, cwd=self.folder, check=check)
+        return self.cloud.serverless(
+            *arguments, *self.params, parts=self.parts, cwd=self.folder, environ=self.environ, check=check
+        )
 
     def deploy(self) -> str:
         """Deploy, and return what a user reads."""

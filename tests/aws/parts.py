@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -112,6 +113,17 @@ def npm_parts(folder: Path = CHECKOUT) -> Path:
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(folder / name, fresh)
             npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=fresh)
+    return place / "node_modules"
+
+
+def npm_packages(versions: Mapping[str, str]) -> Path:
+    """Return a node_modules with packages of these versions; what they depend on is the newest that suits."""
+    text = json.dumps({"private": True, "dependencies": dict(versions)})
+    place = cache_folder() / "aws" / f"npm-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    with _once(place) as fresh:
+        if fresh is not None:
+            (fresh / "package.json").write_text(text)
+            npm("install", "--ignore-scripts", "--no-audit", "--no-fund", "--package-lock=false", cwd=fresh)
     return place / "node_modules"
 
 
