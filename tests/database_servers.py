@@ -48,9 +48,23 @@ class DatabaseServer(ABC):
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
+        self._used: list[Address] = []
+
+    def emptied(self) -> Address:
+        """Return where a store without records is, one that was given back if there is one."""
+        if not self._used:
+            return self.fresh()
+        address = self._used.pop()
+        for table in ("records", "class_names"):
+            self.empty(_database(address), table)
+        return address
+
+    def give_back(self, address: Address) -> None:
+        """Let a store be emptied and used again."""
+        self._used.append(address)
 
     def fresh(self) -> Address:
-        """Return where an empty store is."""
+        """Return where a store is that nobody has opened."""
         database = f"records_{next(self._numbers)}"
         self.create(database)
         return Address(self.url(database))
@@ -129,6 +143,10 @@ class DatabaseServer(ABC):
     def create(self, database: str) -> None:
         """Create a database that USER may do anything with."""
 
+    @abstractmethod
+    def empty(self, database: str, table: str) -> None:
+        """Delete a table's rows."""
+
     def _came_up(self, port: int) -> bool:
         assert self._process is not None
         deadline_s = time.monotonic() + START_S
@@ -186,19 +204,23 @@ class PostgreSql(DatabaseServer):
         """Create a database."""
         self._admin(self.port, f"CREATE DATABASE {database} OWNER {USER}")
 
+    def empty(self, database: str, table: str) -> None:
+        """Delete a table's rows."""
+        self._admin(self.port, f"TRUNCATE {table}", database)
+
     @contextmanager
     def read_only(self, address: Address) -> Iterator[None]:
         """Begin every transaction in that database as read-only."""
         self._admin(self.port, f"ALTER DATABASE {_database(address)} SET default_transaction_read_only = on")
         yield
 
-    def _admin(self, port: int, statement: str) -> None:
+    def _admin(self, port: int, statement: str, database: str = "postgres") -> None:
         import psycopg
 
         with psycopg.connect(
-            host="127.0.0.1", port=port, user="admin", password=PASSWORD, dbname="postgres", autocommit=True
+            host="127.0.0.1", port=port, user="admin", password=PASSWORD, dbname=database, autocommit=True
         ) as connection:
-            connection.execute(statement)  # type: ignore[arg-type] # its own type wants a literal
+            connection.execute(statement)
 
     def _program(self, name: str) -> str:
         found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))  # Debian has them on nobody's path
@@ -248,6 +270,10 @@ class MariaDb(DatabaseServer):
     def create(self, database: str) -> None:
         """Create a database whose own character set is not ours."""
         self._admin(self.port, f"CREATE DATABASE {database} CHARACTER SET latin1")
+
+    def empty(self, database: str, table: str) -> None:
+        """Delete a table's rows."""
+        self._admin(self.port, f"TRUNCATE {database}.{table}")
 
     @contextmanager
     def read_only(self, address: Address) -> Iterator[None]:

@@ -140,8 +140,14 @@ def record_address(store_server: StoreServer) -> Address:
 
 
 @pytest.fixture
-def record_store(record_address: Address) -> Iterator[RecordStore]:
-    """Return an empty store."""
-    store = record_address.open()
+def record_store(store_server: StoreServer) -> Iterator[RecordStore]:
+    """Return an empty store; on a database server one that was used and emptied, whose tables are made already."""
+    from database_servers import DatabaseServer
+
+    reused = isinstance(store_server, DatabaseServer)
+    address = store_server.emptied() if reused else store_server.fresh()
+    store = address.open()
     yield store
     store.close()
+    if reused:
+        store_server.give_back(address)

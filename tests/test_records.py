@@ -390,7 +390,7 @@ def test_stores_that_are_opened_empty_at_once_all_work(store_server: StoreServer
             store.close()
 
     with ThreadPoolExecutor(8) as pool:
-        for _ in range(4):
+        for _ in range(2):
             written = list(pool.map(first_of, [store_server.fresh()] * 8))
             assert written.count(True) == 1
 

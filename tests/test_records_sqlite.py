@@ -106,6 +106,27 @@ def test_a_store_that_does_not_work_says_why(path: Path, spoil: Any, why: str) -
     store.close()
 
 
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system that root can't write to either")
+def test_a_folder_that_is_read_only_is_said() -> None:
+    """As the system says it, without the path."""
+    store = open_records(url_of(Path("/sys/kernel/records.db")))
+    with pytest.raises(RecordsFailed, match=r"can't be opened \((Permission denied|Read-only file system)\)"):
+        store.put(EVERYTHING)
+    store.close()
+
+
+def test_a_file_that_became_read_only_says_so(path: Path) -> None:
+    """And can still be read."""
+    store = SqlRecords(url_of(path))
+    store.put(EVERYTHING)
+    sa.event.listen(store._engine, "connect", lambda raw, _: raw.execute("PRAGMA query_only = ON"))
+    store._engine.dispose()
+    with pytest.raises(RecordsFailed, match=r"\(it is read-only\); check CLASSY_RECORDS"):
+        store.put(record(1))
+    assert store.get(EVERYTHING.identity) == EVERYTHING
+    store.close()
+
+
 def test_a_full_disk_is_said(path: Path) -> None:
     """And what was written before is still there."""
     store = open_records(url_of(path))
