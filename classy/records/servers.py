@@ -56,7 +56,7 @@ _MEANINGS = (
         ),
         "it can't be reached",
     ),
-    (re.compile("read.only", re.I), "it is read-only"),
+    (re.compile("read.?only", re.I), "it is read-only"),
 )
 
 
