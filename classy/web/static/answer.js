@@ -16,11 +16,13 @@ export function bars(classes, model) {
 
 /** Return an answer's whole content below the model's name. */
 export function answer(value, source, model, topK) {
+  const here = value.in_browser ? el("p", { class: "muted small", text: () => t("browser.done") }) : null;
   const note = value.recorded === false
     ? el("p", { class: "muted small", text: () => t("recorded.not", { reason: value.recorded_error?.message ?? "" }) })
     : null;
   return [
     bars(value.top_k ?? [], model),
+    here,
     note,
     el("div", { class: "below" },
       el("span", { class: "muted small", text: () => cost(value.timings ?? []) }),

@@ -114,7 +114,8 @@ function parsed(text) {
   }
 }
 
-const own = () => (key ? { "X-Api-Key": key } : {});
+/** Return the headers that name this person. */
+export const own = () => (key ? { "X-Api-Key": key } : {});
 
 function session(verb, value) {
   try {

@@ -8,7 +8,7 @@ import { asked } from "./models.js";
 const LIVE_MS = 2000;
 const SIDE_MAX_PX = 1024; // classifiers look at 224
 let stream = null;
-let live = false;
+let live = null; // the run of pictures that goes on
 let card = null;
 
 export function start() {
@@ -23,6 +23,7 @@ export function start() {
     }
     capture.value = "";
   });
+  document.addEventListener("visibilitychange", () => document.hidden && goLive(false)); // nobody looks
   hear("view", (view) => view === "classify" || stop());
   if (!navigator.mediaDevices?.getUserMedia) {
     byId("camera-start").hidden = true;
@@ -45,18 +46,24 @@ async function open() {
   const problem = byId("camera-problem");
   problem.textContent = "";
   delete problem.dataset.t;
+  let opened;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
+    opened = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" }, audio: false });
   } catch {
     problem.dataset.t = "camera.denied";
     problem.textContent = t("camera.denied");
     return;
   }
+  if (byId("panel-camera").hidden || stream) { // somebody has gone on meanwhile
+    for (const track of opened.getTracks()) track.stop();
+    return;
+  }
+  stream = opened;
   const video = byId("video");
   video.srcObject = stream;
   draw();
-  await video.play();
-  byId("camera-take").focus();
+  await video.play().catch(() => null); // it was stopped before it began
+  if (stream) byId("camera-take").focus();
 }
 
 function draw() {
@@ -84,17 +91,17 @@ async function frame() {
 }
 
 function goLive(on) {
-  if (on === live) return;
-  live = on;
+  if (on === Boolean(live)) return;
+  live = on ? {} : null;
   byId("camera-live").setAttribute("aria-pressed", String(on));
   if (on) {
     card = null;
-    watch();
+    watch(live);
   }
 }
 
-async function watch() {
-  while (live) {
+async function watch(run) {
+  while (live === run) {
     const begun = performance.now();
     const made = await take({ instead: card }); // one card that changes, not one for each picture
     card = made || card;

@@ -99,7 +99,7 @@ async function all(picture) {
 }
 
 const pictureOf = (record) => record.picture ?? record.id;
-export const refOf = (record) => `${record.model.name}@${record.model.version}`;
+const refOf = (record) => `${record.model.name}@${record.model.version}`;
 
 function put(record) {
   const row = pictures.get(pictureOf(record));

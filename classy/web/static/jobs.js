@@ -2,6 +2,7 @@
 
 import { answer } from "./answer.js";
 import { post, Problem, upload } from "./api.js";
+import * as browserInference from "./browser-inference.js";
 import { byId, el, say, tell } from "./dom.js";
 import { current, nameOf, percent, t } from "./i18n.js";
 import { shortName } from "./models.js";
@@ -27,13 +28,18 @@ const waiting = [];
 export async function classify(source, models, { instead } = {}) {
   const job = card(source, models);
   byId("empty").hidden = true;
-  if (!instead?.isConnected) byId("answers").prepend(job.card);
+  if (!instead?.isConnected) {
+    byId("answers").prepend(job.card);
+    // Where the answers stand below the question, nobody would see that something happens.
+    if (matchMedia("(max-width: 860px)").matches) job.card.scrollIntoView({ block: "nearest" });
+  }
   prune();
   await lane();
   try {
     await Promise.all(job.runs.map((run) => run()));
   } finally {
     running -= 1;
+    delete job.card.dataset.busy;
     waiting.shift()?.();
   }
   if (instead?.isConnected) instead.replaceWith(job.card);
@@ -46,8 +52,9 @@ async function lane() {
   running += 1;
 }
 
+/** Drop the oldest answers; what still runs stays. */
 function prune() {
-  for (const old of [...byId("answers").children].slice(CARDS_MAX)) old.remove();
+  for (const old of [...byId("answers").children].slice(CARDS_MAX)) if (!("busy" in old.dataset)) old.remove();
 }
 
 function card(source, models) {
@@ -65,7 +72,7 @@ function card(source, models) {
       verdict.replaceChildren(el("span", { text: () => t(same ? "agree" : "differ") }));
     }
   }));
-  const whole = el("article", { class: "card answer" },
+  const whole = el("article", { class: "card answer", "data-busy": true },
     el("header", {},
       preview,
       el("h3", { class: "name", text: source.name }),
@@ -95,7 +102,7 @@ function dismiss(whole, columns) {
 }
 
 function column(source, model, answered) {
-  const body = el("div", { class: "body" });
+  const body = el("div", { class: "body" }, el("p", { class: "muted", text: () => t("queued") }));
   const node = el("section", { class: "by-model" }, el("h4", { text: () => shortName(model) }), body);
   let abort = new AbortController();
   const run = async () => {
@@ -135,6 +142,7 @@ function column(source, model, answered) {
 
 async function ask(source, model, signal, sent) {
   const options = { top_k: TOP_K, language: current(), model };
+  if (browserInference.wanted()) return browserInference.classify(source, model, { topK: TOP_K, signal, sent });
   if (source.url) {
     sent(1);
     return post("api/classify", { name: source.url, ...options }, { signal });
@@ -144,16 +152,18 @@ async function ask(source, model, signal, sent) {
 
 function asking(cancel) {
   let share = 0;
+  let doing = "sending";
   const bar = el("progress", { max: 1, value: 0, "aria-label": () => t("waiting") });
-  const state = () => (share < 1 ? t("sending", { share: percent(share) }) : t("waiting"));
+  const state = () => (share < 1 ? t(doing, { share: percent(share) }) : t("waiting"));
   const line = el("p", { class: "state", text: state });
   const hint = el("p", { class: "muted small", role: "status" });
   const button = el("button", { type: "button", text: () => t("cancel"), on: { click: cancel } });
   const timer = setTimeout(() => hint.append(el("span", { text: () => t("cold") })), COLD_MS);
   return {
     node: el("div", { class: "asking" }, line, bar, hint, el("p", { class: "actions" }, button)),
-    sent: (now) => {
+    sent: (now, what = doing) => {
       share = now;
+      doing = what;
       line.textContent = state();
       if (now < 1) bar.value = now;
       else bar.removeAttribute("value"); // it is not known how long the answer takes

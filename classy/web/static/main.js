@@ -1,6 +1,7 @@
 // The page: starts its parts, and knows which view is shown.
 
 import { useKey } from "./api.js";
+import * as browserInference from "./browser-inference.js";
 import * as camera from "./camera.js";
 import { byId, hear, remember, remembered, tell } from "./dom.js";
 import * as draw from "./draw.js";
@@ -67,7 +68,7 @@ async function load() {
 }
 
 speak(preferred(), { keep: false });
-for (const part of [appearance, key, sources.start, camera.start, draw.start, history.start, picture.start, map.start, reclassify.start]) part();
+for (const part of [appearance, key, browserInference.start, sources.start, camera.start, draw.start, history.start, picture.start, map.start, reclassify.start]) part();
 addEventListener("hashchange", () => view());
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the view

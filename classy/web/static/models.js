@@ -6,11 +6,15 @@ import { number, t } from "./i18n.js";
 
 let models = [];
 let fallback = "";
+let runner = null;
 let drawing = false; // which of the two lists is shown
 const chosen = { photo: new Set(), drawn: new Set() };
 
 /** Return every published model. */
 export const all = () => models;
+
+/** Return where that is which runs models in the browser; null on a server that has no such thing. */
+export const runtime = () => runner;
 
 /** Return the models that are asked about photos or about drawings, in the list's order. */
 export function asked(kind) {
@@ -34,6 +38,7 @@ export async function load() {
   const found = await get("api/models");
   models = found.models ?? [];
   fallback = found.default ?? "";
+  runner = found.runtime ?? null;
   for (const kind of ["photo", "drawn"]) {
     const fitting = models.filter((model) => Boolean(model.drawn) === (kind === "drawn"));
     const before = remembered(`models.${kind}`, "").split(" ");

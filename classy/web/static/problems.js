@@ -5,6 +5,7 @@ import { has, t } from "./i18n.js";
 
 /** Return the title of a problem. */
 export function titleOf(problem) {
+  if (problem.title) return t(problem.title);
   if (problem.status === 0) return t("problem.offline");
   const exact = `problem.${problem.status}`;
   if (has(exact)) return t(exact);
