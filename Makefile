@@ -16,7 +16,7 @@ SERVERLESS := node_modules/.bin/serverless
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock package deploy undeploy test-fn-image test-fn-server test-page page-images test-aws clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock package package-image deploy undeploy test-fn-image test-fn-server test-page page-images test-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ package: $(VENV)/bundle.done ## make the zips for AWS Lambda; print and check th
 	$(BIN)/python -m bundling.packages --python $(PACKAGE_PYTHON) --arch $(PACKAGE_ARCH) \
 	  $(if $(COMPILER),--compiler $(COMPILER))
 
+package-image: $(VENV)/bundle.done ## make what deploy/aws/Dockerfile builds container images for Lambda from
+	$(BIN)/python -m bundling.packages --image --python $(PACKAGE_PYTHON) --arch $(PACKAGE_ARCH)
+
 $(SERVERLESS): package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch $@
@@ -96,7 +99,7 @@ undeploy: $(SERVERLESS) $(VENV)/local.done ## remove from AWS what `make deploy`
 	$(SERVERLESS) remove --stage $(STAGE) $(DEPLOY_ARGS)
 
 test-fn-image: $(VENV)/dev.done ## build the images and run them as Fn does (as root; installs docker.io and debootstrap)
-	$(BIN)/python -m pytest tests/fn_image/check_fn_image.py
+	$(BIN)/python -m pytest tests/fn_image/check_fn_image.py tests/fn_image/check_lambda_image.py
 
 test-page: $(VENV)/browser.done ## drive the page in a real browser (as root it installs Debian's chromium)
 	$(BIN)/python -m pytest tests/browser/check_*.py $(PYTEST_ARGS)

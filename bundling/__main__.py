@@ -78,11 +78,11 @@ def report(contents: Contents, place: Path) -> bool:
 def lock(target: Target) -> None:
     """Lock the wheels of a target; drop what constraints.txt does not pin any more."""
     versions = pins((ROOT / "constraints.txt").read_text(encoding="utf-8"), target)
-    from bundling.packages import LAMBDA  # which imports this module
+    from bundling.packages import LAMBDA, RUNTIME_CLIENT  # which imports this module
 
     there = [contents.distributions for contents in FUNCTIONS.values()]
     there += [package.distributions for package in LAMBDA.values()]
-    names = sorted({*FDK, *(name for distributions in there for name in distributions)})
+    names = sorted({*FDK, *RUNTIME_CLIENT, *(name for distributions in there for name in distributions)})
     tags = target.tags()
     kept = {
         filename: sha256

@@ -29,6 +29,7 @@ RUNTIMES = ("3.12", "3.13", "3.14")  # AWS's on Amazon Linux 2023; its 3.11 has 
 ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}  # Lambda's names and the wheels'
 PACKAGES = ROOT / "build" / "packages"
 TASK = "task"  # /var/task
+DOCKERFILE = ROOT / "deploy" / "aws" / "Dockerfile"
 DATE = (1980, 1, 1, 0, 0, 0)
 COMPILE_S = 300.0
 
@@ -63,11 +64,15 @@ def _package(name: str, limit_mb: int) -> Package:
     )
 
 
+# Lambda's runtimes bring it; a container image brings its own.
+RUNTIME_CLIENT = ("awslambdaric", "simplejson", "snapshot-restore-py")
 LIMITS_MB = {"classy": 100, "downloader": 100, "preprocessor": 120, "vgg": 200, "fused": 250}
 LAMBDA = {name: _package(name, limit_mb) for name, limit_mb in LIMITS_MB.items()}
 
 
-def task_folder(package: Package, target: Target, own: Path, place: Path, *, compiler: Path | None) -> None:
+def task_folder(
+    package: Package, target: Target, own: Path, place: Path, *, compiler: Path | None, also: tuple[str, ...] = ()
+) -> None:
     """
     Make what lies at /var/task.
 
@@ -75,13 +80,14 @@ def task_folder(package: Package, target: Target, own: Path, place: Path, *, com
         own: Our own wheel.
         place: The folder that it becomes; what was there is gone.
         compiler: A CPython of the target's minor version; None leaves the sources as they are.
+        also: More distributions.
 
     Raises:
         WheelsMissing, UnusableWheel: see there.
         NotCompiled: a file can't be.
     """
     versions = pins((ROOT / "constraints.txt").read_text(encoding="utf-8"), target)
-    names = sorted(package.distributions)
+    names = sorted((*package.distributions, *also))
     wheels = locked_wheels(names, versions, target, Lock.read(LOCK), CACHE)
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".package-") as temporary:
@@ -110,6 +116,13 @@ def _compile(task: Path, compiler: Path) -> None:
     )
     if done.returncode:
         raise NotCompiled(done.stderr.strip() or done.stdout.strip())
+
+
+def image_folder(name: str, target: Target, own: Path, place: Path) -> None:
+    """Make what deploy/aws/Dockerfile builds an image from: task/, with the runtime client, and what compiles it."""
+    task_folder(LAMBDA[name], target, own, place / TASK, compiler=None, also=RUNTIME_CLIENT)
+    shutil.copyfile(COMPILE, place / COMPILE.name)
+    shutil.copyfile(DOCKERFILE, place / DOCKERFILE.name)
 
 
 def write_zip(task: Path, place: Path) -> None:
@@ -143,6 +156,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--python", default="3.12", help=f"the runtime's CPython, of {', '.join(RUNTIMES)}")
     parser.add_argument("--arch", default="x86_64", choices=tuple(ARCHITECTURES))
     parser.add_argument("--compiler", type=Path, help="a CPython of that version (default: whichever is found)")
+    parser.add_argument(
+        "--image", action="store_true", help="make what deploy/aws/Dockerfile builds, no zips"
+    )
     parser.add_argument("--into", type=Path, default=PACKAGES, help="folder (default: build/packages)")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.functions) - set(LAMBDA))
@@ -166,6 +182,10 @@ def main(arguments: Sequence[str]) -> int:
         with tempfile.TemporaryDirectory() as temporary:
             own = own_wheel(ROOT, Path(temporary))
             for name in options.functions or LAMBDA:
+                if options.image:
+                    image_folder(name, target, own, folder / f"{name}-image")
+                    print(f"docker build --tag classy-{name} {folder / f'{name}-image'}", flush=True)
+                    continue
                 task, archive = folder / name / TASK, folder / f"{name}.zip"
                 task_folder(LAMBDA[name], target, own, task, compiler=compiler)
                 write_zip(task, archive)
@@ -173,6 +193,8 @@ def main(arguments: Sequence[str]) -> int:
     except (WheelsMissing, UnusableWheel, NotCompiled) as exc:
         print(f"bundling: {exc}", file=sys.stderr)
         return 1
+    if options.image:
+        return 0
     # serverless.yml reads it, so that `serverless deploy` takes what was packaged last.
     latest = {"python": target.python, "arch": options.arch}
     (options.into / "latest.json").write_text(json.dumps(latest) + "\n", encoding="utf-8")

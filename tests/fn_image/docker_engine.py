@@ -41,7 +41,7 @@ class Engine:
         done = subprocess.run(
             ["docker", *arguments],
             cwd=cwd,
-            env=self._environment(),
+            env=self.environment(),
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -58,7 +58,8 @@ class Engine:
         """Return an image's bytes."""
         return int(self.docker("image", "inspect", "--format", "{{.Size}}", image).stdout)
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """Return what the command line needs to reach it."""
         # The builder that every engine has: an engine of Debian 12 comes without BuildKit's client.
         return {
             "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",

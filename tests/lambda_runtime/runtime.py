@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +85,7 @@ class LambdaRuntime:
         handler: `module.function`.
         timeout_s: The function's.
         environ: Its own environment variables.
+        command: Makes of Lambda's environment variables what runs the function; this Python's client unless given.
     """
 
     def __init__(
@@ -95,7 +96,9 @@ class LambdaRuntime:
         name: str = "function",
         timeout_s: float = 30.0,
         environ: Mapping[str, str] | None = None,
+        command: Callable[[Mapping[str, str]], list[str]] | None = None,
     ) -> None:
+        self.command = command or (lambda environ: [sys.executable, "-m", "awslambdaric", handler])
         self.folder, self.handler, self.name, self.timeout_s = folder, handler, name, timeout_s
         self.own_environ = dict(environ or {})
         self.log = folder / "log"
@@ -190,8 +193,8 @@ class LambdaRuntime:
             return self.environment
         if self.environment is not None:
             self.environment.end()
-        command = [sys.executable, "-m", "awslambdaric", self.handler]
-        self.environment = environment = Environment(command, self.folder, self._environ(), self.log)
+        environ = self._environ()
+        self.environment = environment = Environment(self.command(environ), self.folder, environ, self.log)
         self.starts += 1
         ends = time.monotonic() + INIT_S
         while not environment.waiting.wait(0.01) and not environment.init_error and environment.alive():
