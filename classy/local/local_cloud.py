@@ -24,7 +24,7 @@ from classy.local.pool import QUEUE_S
 from classy.local.ports import free_port, listen
 from classy.local.reaper import Reaper, started_at
 from classy.local.state import CloudState, Lock, clean_up_after_kill, clear_state, write_state
-from classy.local.storage import LocalStorage, StorageSettings
+from classy.local.storage import LocalStorage, StorageSettings, client_errors
 from classy.local.uploads import Uploads, invoker
 from graphpipe_fn.errors import GraphPipeError
 
@@ -225,10 +225,17 @@ class LocalCloud:
         logger.info("stopped")
 
     def _announce_missed(self) -> None:
-        if self.uploads:
+        if self.uploads is None:
+            return
+        try:
             missed = announce_missed(self.storage, results=self.settings.results)
-            if missed:
-                logger.info("%d objects of %s had no result and are announced again", missed, self.settings.inbox)
+        except client_errors() as exc:
+            logger.error(
+                "what is new in %s can't be found out: %s; the next start tries again", self.settings.inbox, exc
+            )
+            return
+        if missed:
+            logger.info("%d objects of %s had no result and are announced again", missed, self.settings.inbox)
 
     def _note_unsaved(self) -> None:
         """Say what the emulator does not: that it could not write what it was given."""

@@ -159,7 +159,7 @@ class LocalStorage:
             self._set_up()
         except BaseException as exc:
             self.stop()
-            if isinstance(exc, _errors_of_clients()):
+            if isinstance(exc, client_errors()):
                 raise StorageFailed(f"the object storage can't be set up: {exc}") from exc
             raise
 
@@ -178,10 +178,13 @@ class LocalStorage:
 
     def unsaved(self) -> list[str]:
         """Return the objects that could not be written to disk since the last call, each with the reason."""
-        with self.settings.log_file.open("rb") as log:
-            log.seek(self._log_read)
-            *lines, rest = log.read().split(b"\n")
-            self._log_read = log.tell() - len(rest)
+        try:
+            with self.settings.log_file.open("rb") as log:
+                log.seek(self._log_read)
+                *lines, rest = log.read().split(b"\n")
+                self._log_read = log.tell() - len(rest)
+        except OSError:  # somebody removed it
+            return []
         return [found[1].decode("utf-8", "replace") for line in lines if (found := UNSAVED.search(line))]
 
     def s3(self) -> S3Client:
@@ -266,7 +269,8 @@ class LocalStorage:
             sqs.close()
 
 
-def _errors_of_clients() -> tuple[type[Exception], ...]:
+def client_errors() -> tuple[type[Exception], ...]:
+    """Return what the clients of s3() and sqs() raise."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     return BotoCoreError, ClientError
