@@ -156,9 +156,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--python", default="3.12", help=f"the runtime's CPython, of {', '.join(RUNTIMES)}")
     parser.add_argument("--arch", default="x86_64", choices=tuple(ARCHITECTURES))
     parser.add_argument("--compiler", type=Path, help="a CPython of that version (default: whichever is found)")
-    parser.add_argument(
-        "--image", action="store_true", help="make what deploy/aws/Dockerfile builds, no zips"
-    )
+    parser.add_argument("--image", action="store_true", help="make what deploy/aws/Dockerfile builds, no zips")
     parser.add_argument("--into", type=Path, default=PACKAGES, help="folder (default: build/packages)")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.functions) - set(LAMBDA))
