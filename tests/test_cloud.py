@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from conftest import Cloud, running_cloud
+from clouds import Cloud, running_cloud
 from default_model import default_model
 from direct import direct_probabilities
 from local_agents import descendants

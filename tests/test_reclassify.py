@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cloud
+from clouds import Cloud
 from default_model import default_model
 from recorded import NEW, OLD, Scene, colour, objects_of, scene, two_models
 from small_records import ESPRESSO, record

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Cloud
+from clouds import Cloud
 from exif_blocks import OFFSET, TAKEN, block, degrees, text
 from photos import photo
 from pictures import hostile, odd

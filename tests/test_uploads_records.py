@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cloud
+from clouds import Cloud
 from event_samples import GOOD, RUBBISH, UNADDRESSABLE, sample
 from exif_blocks import OFFSET, TAKEN, block, degrees, picture, rationals, text
 from small_models import small_store

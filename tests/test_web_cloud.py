@@ -16,7 +16,7 @@ from photos import photo
 from classy.local.state import read_state
 
 if TYPE_CHECKING:
-    from conftest import Cloud
+    from clouds import Cloud
 
 APP = "classy-fn"
 
