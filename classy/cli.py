@@ -1,5 +1,5 @@
 """
-The command line: `classy classify | up | down | status | demo | web | history | reclassify | model …`.
+The command line: `classy classify | up | down | status | demo | web | web-assets | history | reclassify | model …`.
 
 Only this module and `functions/*/func.py` read the environment. Each command imports what it needs when it runs; what
 it takes is in classy.commands.arguments.
@@ -123,6 +123,15 @@ def _web(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.web.command import serve_page
 
     return serve_page(settings_for(state_dir), state_dir, host=args.host, port=args.port, prefix=args.prefix)
+
+
+def _web_assets(args: argparse.Namespace, state_dir: Path) -> int:
+    from classy.web import assets
+
+    registry = assets.registry(os.environ, Path.home())
+    folder = assets.fetch(state_dir / assets.FOLDER, registry_url=registry, archive=args.archive)
+    print(f"{folder}: the page of `classy web` and `classy up` now offers to classify in the browser")
+    return 0
 
 
 def _history(args: argparse.Namespace, state_dir: Path) -> int:
@@ -249,6 +258,7 @@ RUNS = {
     "status": _status,
     "demo": _demo,
     "web": _web,
+    "web-assets": _web_assets,
     "history": _history,
     "reclassify": _reclassify,
     "settings": _settings,

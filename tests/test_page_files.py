@@ -99,7 +99,7 @@ def test_every_module_is_used_and_every_import_is_there() -> None:
             continue
         reached.add(name)
         folder = (STATIC / name).parent
-        for target in re.findall(r'(?:from|import) "(\./[\w./-]+)"', (STATIC / name).read_text()):
+        for target in re.findall(r'(?:from |import |new URL\()"(\./[\w./-]+)"', (STATIC / name).read_text()):
             path = (folder / target).resolve()
             assert path.is_file(), f"{name} imports {target}"
             left.append(path.relative_to(STATIC.resolve()).as_posix())

@@ -58,12 +58,14 @@ def publish_second(folder: Path, version: str = "2") -> None:
 
 
 @contextmanager
-def web_app(folder: Path, *, hosts: frozenset[str] = frozenset(), **settings: Any) -> Iterator[flask.Flask]:
+def web_app(
+    folder: Path, *, hosts: frozenset[str] = frozenset(), web_assets: Path | None = None, **settings: Any
+) -> Iterator[flask.Flask]:
     """Yield the application."""
     made = settings_of(folder, **settings)
     classy = Classy(made)
     try:
-        yield create_app(classy, made, hosts=hosts)
+        yield create_app(classy, made, hosts=hosts, web_assets=web_assets)
     finally:
         classy.close()
 

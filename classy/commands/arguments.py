@@ -108,6 +108,16 @@ def parser(runs: Mapping[str, Run], environ: Mapping[str, str]) -> argparse.Argu
     add.set_defaults(run=runs["web"])
 
     add = commands.add_parser(
+        "web-assets",
+        help="fetch what lets the page run models in the browser",
+        description="Fetch onnxruntime-web from npm's registry (33 MB, of which 14 MB are kept in the state folder), "
+        "checked against its integrity. The page then offers to classify in the browser: no picture leaves it.",
+    )
+    add.add_argument("--from", dest="archive", type=Path, metavar="FILE",
+                     help="what `npm pack onnxruntime-web@VERSION` wrote, instead of the registry")  # fmt: skip
+    add.set_defaults(run=runs["web-assets"])
+
+    add = commands.add_parser(
         "history",
         help="list what was classified, newest first",
         description="List what was classified, newest first: the records of CLASSY_RECORDS, or of the local cloud.",

@@ -8,6 +8,7 @@ Everything is relative to where it is mounted.
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -57,7 +58,9 @@ def body_limit(settings: Settings) -> int:
     return 2 * settings.limit_bytes + MARGIN_BYTES
 
 
-def create_app(classy: Classy, settings: Settings, *, hosts: frozenset[str] = frozenset()) -> flask.Flask:
+def create_app(
+    classy: Classy, settings: Settings, *, hosts: frozenset[str] = frozenset(), web_assets: Path | None = None
+) -> flask.Flask:
     """
     Return the application.
 
@@ -65,6 +68,7 @@ def create_app(classy: Classy, settings: Settings, *, hosts: frozenset[str] = fr
         classy: The front, made of the same settings.
         settings: The key, limits and origins of the API.
         hosts: The names by which this server may be asked; empty for all. See guards.
+        web_assets: Where classy.web.assets keeps what runs models in a browser; None where that is not offered.
     """
     app = Application(__name__, static_folder=None, template_folder=None)
     table, service = operations(), Service(classy, settings)
@@ -74,6 +78,7 @@ def create_app(classy: Classy, settings: Settings, *, hosts: frozenset[str] = fr
         PROVIDE_AUTOMATIC_OPTIONS=False,
         CLASSY_OPENAPI=document(table, settings),
         CLASSY_HOSTS=hosts,
+        CLASSY_WEB_ASSETS=web_assets,
     )
     app.url_map.merge_slashes = False
     if classy.telemetry.prometheus:

@@ -13,6 +13,7 @@ from classy.errors import ModelMissing
 from classy.front import Classy
 from classy.settings import BadSetting, Settings
 from classy.telemetry import telemetry
+from classy.web import assets
 from classy.web.app import body_limit, create_app
 from classy.web.serving import LOCAL_HOSTS, make_server, serve_until_told
 from graphpipe_fn.errors import GraphPipeError, Unavailable
@@ -47,7 +48,12 @@ def serve_page(settings: Settings, state_dir: Path, *, host: str, port: int, pre
     classy = Classy(settings, telemetry=telemetry("page", settings.telemetry | {"prometheus"}))
     try:
         _say_without_model(classy)
-        app = create_app(classy, settings, hosts=LOCAL_HOSTS if local else frozenset())
+        app = create_app(
+            classy,
+            settings,
+            hosts=LOCAL_HOSTS if local else frozenset(),
+            web_assets=state_dir.absolute() / assets.FOLDER,
+        )
         server = make_server(app, listener, limit_bytes=body_limit(settings), prefix=prefix)
         shown = f"[{address}]" if ":" in address else address
         serve_until_told(server, started=lambda: print(f"page: http://{shown}:{bound}{prefix}/", flush=True))

@@ -15,13 +15,14 @@ import flask
 from classy import answers
 from classy.labels import LANGUAGES, class_ids, label_set
 from classy.models.manifest import FORMAT, MANIFEST_NAME, FileSpec, Manifest
+from classy.web import assets
 from classy.web.classify import published
 from classy.web.operations import Service
-from classy.web.replies import JSON, conditional, json_reply
+from classy.web.page import RUNTIME, runtime
+from classy.web.replies import IMMUTABLE, JSON, conditional, json_reply
 from graphpipe_fn.errors import GraphPipeError, NotFound
 
 BROWSER_BYTES = 60_000_000  # what a page may load: a minute on a slow line
-IMMUTABLE = "public, max-age=31536000, immutable"  # a version never changes its bytes
 READ_BYTES = 1 << 20
 
 
@@ -117,7 +118,18 @@ def _listed(service: Service) -> dict[str, Any]:
     return {
         "default": default,
         "models": [_entry(manifest, newest.get(manifest.name) == manifest.ref) for manifest in found],
+        "runtime": _runtime(),
     }
+
+
+def _runtime() -> dict[str, Any] | None:
+    """Return where a page finds what runs models in it, or how it comes there; None where it never does."""
+    if flask.current_app.config["CLASSY_WEB_ASSETS"] is None:
+        return None
+    folder = runtime()
+    if folder is None:
+        return {"url": "", "bytes": 0, "command": assets.COMMAND}
+    return {"url": f"static/{RUNTIME}/{folder.name}/", "bytes": assets.size(folder), "command": assets.COMMAND}
 
 
 def _entry(manifest: Manifest, is_current: bool) -> dict[str, Any]:

@@ -17,27 +17,29 @@ from pathlib import Path
 
 import flask
 
-from classy.web.replies import conditional
+from classy.web import assets
+from classy.web.replies import IMMUTABLE, conditional
 from graphpipe_fn.errors import NotFound
 
 STATIC = Path(__file__).with_name("static")
 INDEX = "index.html"
-# 'wasm-unsafe-eval' lets onnxruntime-web compile WebAssembly, and no JavaScript.
 POLICY = "; ".join(
     (
         "default-src 'self'",
         "img-src 'self' data: blob:",
         "media-src 'self' blob:",
-        "script-src 'self' 'wasm-unsafe-eval'",
-        "worker-src 'self' blob:",
+        "script-src 'self'",
+        "worker-src 'self'",
         "object-src 'none'",
         "base-uri 'none'",
         "form-action 'self'",
         "frame-ancestors 'none'",
     )
 )
+# Lets onnxruntime-web compile WebAssembly, and no JavaScript; only where there is an onnxruntime-web.
+POLICY_WITH_RUNTIME = POLICY.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'")
+RUNTIME = "runtime"  # below static/: the state folder's onnxruntime-web, in a folder that is named by its version
 HEADERS = {
-    "Content-Security-Policy": POLICY,
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",  # with the line above, a page may use threads in WebAssembly
@@ -66,16 +68,31 @@ def index() -> flask.Response:
     return static(INDEX)
 
 
+def runtime() -> Path | None:
+    """Return the folder of what runs models in a browser; None where this server has none."""
+    root: Path | None = flask.current_app.config["CLASSY_WEB_ASSETS"]
+    return assets.installed(root) if root else None
+
+
 def static(path: str, *, folder: Path = STATIC) -> flask.Response:
     """Return one of the page's files."""
-    found = folder.joinpath(path)
-    if not all(map(PART.fullmatch, path.split("/"))) or not found.is_file():
+    found, extra = folder.joinpath(path), runtime()
+    prefix = f"{RUNTIME}/{extra.name}/" if extra else ""
+    if extra and path.startswith(prefix):
+        found = extra.joinpath(path.removeprefix(prefix))
+    hidden = found.parent == extra and found.name not in assets.NAMES
+    if hidden or not all(map(PART.fullmatch, path.split("/"))) or not found.is_file():
         raise NotFound("the page has no such file")
     status = found.stat()
     etag = _etag(found, status.st_mtime_ns, status.st_size)
     reply = flask.Response(content_type=TYPES.get(found.suffix) or mimetypes.guess_type(found.name)[0]
                            or "application/octet-stream")  # fmt: skip
     reply.headers.update(HEADERS)
+    reply.headers["Content-Security-Policy"] = POLICY_WITH_RUNTIME if extra else POLICY
+    if extra:
+        etag += "-wasm"  # browsers keep a file's old policy where its ETag says that nothing has changed
+    if found.parent == extra:
+        reply.headers["Cache-Control"] = IMMUTABLE
     compressible = found.suffix in COMPRESSED and status.st_size <= COMPRESS_MAX
     if compressible:
         reply.vary.add("Accept-Encoding")

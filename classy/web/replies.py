@@ -25,6 +25,7 @@ from graphpipe_fn.errors import GraphPipeError, InternalError, NotFound, TooLarg
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+IMMUTABLE = "public, max-age=31536000, immutable"  # for what has its version in its URL
 log = logging.getLogger(__name__)
 
 

@@ -178,7 +178,17 @@ COMPONENTS: dict[str, Schema] = {
             },
         }
     ),
-    "Models": record_of({"default": STRING, "models": array(ref("Model"))}),
+    "Models": record_of(
+        {
+            "default": STRING,
+            "models": array(ref("Model")),
+            "runtime": {
+                "anyOf": [record_of({"url": STRING, "bytes": INTEGER, "command": STRING}), {"type": "null"}],
+                "description": "Where a page finds what runs models in a browser; without a URL until the command "
+                "has fetched it, null on servers that have no place for it.",
+            },
+        }
+    ),
     "Current": record_of({"tag": STRING}),
     "Reclassified": record_of(
         {

@@ -78,11 +78,12 @@ function workerOf(ref) {
   if (!workers.has(ref)) {
     const worker = new Worker(new URL("./browser-worker.js", import.meta.url), { type: "module" });
     const pending = new Map();
-    worker.addEventListener("message", ({ data }) => pending.get(data.id)?.(data));
-    worker.addEventListener("error", (event) => {
-      for (const tell of [...pending.values()]) tell({ problem: { reason: "failed", detail: event.message ?? "" } });
-      free(ref);
-    });
+    const lost = (problem) => {
+      for (const tell of [...pending.values()]) tell({ problem });
+      free(ref); // the next question starts with another one
+    };
+    worker.addEventListener("message", ({ data }) => (data.unloaded ? lost(data.problem) : pending.get(data.id)?.(data)));
+    worker.addEventListener("error", (event) => lost({ reason: "failed", detail: event.message ?? "" }));
     workers.set(ref, { worker, pending, timer: 0 });
   }
   const found = workers.get(ref);

@@ -7,9 +7,11 @@ let model = null; // a promise of { manifest, session, ort }
 addEventListener("message", async ({ data: { id, place, runtime, headers, blob, topK } }) => {
   const began = performance.now();
   const cold = model === null;
+  let unloaded = true;
   try {
     model ??= load(place, runtime, headers, (share) => postMessage({ id, share }));
     const { manifest, session, ort } = await model;
+    unloaded = false;
     postMessage({ id, share: 1 });
     const input = manifest.input;
     const size = [input.height_px, input.width_px];
@@ -20,9 +22,8 @@ addEventListener("message", async ({ data: { id, place, runtime, headers, blob, 
     const value = answer(manifest, outputs[manifest.output.name].data, topK);
     postMessage({ id, value: { ...value, timings: [{ name: "browser", ms: performance.now() - began, cold }] } });
   } catch (error) {
-    const known = error instanceof Unusable;
-    postMessage({ id, problem: { reason: known ? error.reason : "failed", detail: String(error.message ?? error), status: error.status ?? 0 } });
-    if (!known) model = null; // the next question tries it anew
+    const reason = error instanceof Unusable ? error.reason : "failed";
+    postMessage({ id, unloaded, problem: { reason, detail: String(error.message ?? error), status: error.status ?? 0 } });
   }
 });
 
@@ -32,11 +33,11 @@ async function load(place, runtime, headers, heard) {
   const total = runtime.bytes + manifest.files.reduce((sum, file) => sum + file.bytes, 0);
   let there = 0;
   const grown = (bytes) => heard(Math.min(0.999, (there += bytes) / total));
-  const [ort, wasm, graph, ...others] = await Promise.all([
-    import(`${runtime.url}ort.wasm.bundle.min.mjs`),
+  const [wasm, graph, ...others] = await Promise.all([
     fetched(`${runtime.url}ort-wasm-simd-threaded.wasm`, {}, grown),
     ...manifest.files.map(async (file) => checked(await fetched(`${place}${file.name}`, headers, grown), file)),
   ]);
+  const ort = await import(`${runtime.url}ort.wasm.bundle.min.mjs`);
   Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: wasm });
   const externalData = manifest.files.slice(1).map((file, at) => ({ path: file.name, data: others[at] }));
   const session = await ort.InferenceSession.create(graph, { externalData, executionProviders: ["wasm"] });
