@@ -16,7 +16,7 @@ SERVERLESS := node_modules/.bin/serverless
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-records bench-cold cost bundle bundle-lock package package-image deploy undeploy test-fn-image test-fn-server test-page page-images test-aws clean
+.PHONY: help demo stop test test-slow check fuzz bench bench-wire bench-serve bench-pictures bench-thumbnails bench-records bench-cold cost bundle bundle-lock package package-image deploy undeploy test-fn-image test-fn-server test-page page-images test-aws clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -113,7 +113,7 @@ test-fn-server: $(VENV)/dev.done ## deploy to a real Fn server (FN_API_URL, CLAS
 test-aws: $(VENV)/dev.done ## deploy serverless.yml to a local AWS and use it there (as root, installs bubblewrap)
 	$(BIN)/python -m pytest tests/aws/check_*.py -m "not slow" $(PYTEST_ARGS)
 
-bench: bench-wire bench-serve bench-pictures bench-records bench-cold ## run every benchmark
+bench: bench-wire bench-serve bench-pictures bench-thumbnails bench-records bench-cold ## run every benchmark
 
 bench-wire: $(VENV)/dev.done ## the wire format beside its peers
 	$(BIN)/python bench/wire.py
@@ -126,6 +126,9 @@ bench-records: $(VENV)/dev.done ## what people look for among a million records 
 
 bench-pictures: $(VENV)/dev.done ## picture decoding beside plain Pillow
 	$(BIN)/python bench/pictures.py
+
+bench-thumbnails: $(VENV)/dev.done ## what thumbnails add to the Preprocessor's work
+	$(BIN)/python bench/thumbnails.py
 
 bench-cold: $(VENV)/dev.done ## whole cold starts of the classifier beside the usual way
 	$(BIN)/python bench/cold.py
