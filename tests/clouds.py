@@ -52,11 +52,12 @@ class Cloud:
 
 
 @contextmanager
-def running_cloud(state_dir: Path) -> Iterator[Cloud]:
+def running_cloud(state_dir: Path, **settings: str) -> Iterator[Cloud]:
     """Run `classy up --detach` on free ports, and `classy down` after it; what it keeps stays in the state folder."""
     shutil.copytree(default_model()[0], state_dir / "default-model", dirs_exist_ok=True)
     command = [sys.executable, "-m", "classy.cli", "--state-dir", str(state_dir)]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSY_", "AWS_"))}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSY_", "AWS_", "OTEL_"))}
+    environ |= settings
     started = subprocess.run([*command, "up", "--detach"], env=environ, capture_output=True, text=True, timeout=120)
     assert started.returncode == 0, started.stderr + started.stdout
     try:

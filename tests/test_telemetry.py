@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clouds import running_cloud
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 from small_models import small_store
@@ -249,6 +251,21 @@ def test_a_trace_goes_through_all_functions(collector: Collector, tmp_path: Path
     own = {span.name: span.span_id.hex() for span in collector.spans}
     assert parents == {"classy": "b7ad6b7169203331", "preprocessor": own["classy"], "vgg": own["preprocessor"]}
     assert sorted(collector.services) == ["classy-classy", "classy-preprocessor", "classy-vgg"]
+
+
+def test_a_trace_goes_through_the_local_clouds_functions(collector: Collector, tmp_path: Path) -> None:
+    """Whoever starts `classy up` with OpenTelemetry's variables finds its functions in the caller's trace."""
+    with running_cloud(tmp_path, CLASSY_TELEMETRY="log traces", OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as cloud:
+        cloud.objects.put("s3://classy-photos/seen.png", picture())
+        request = urllib.request.Request(
+            cloud.url("classy-func"),
+            data=json.dumps({"name": f"{cloud.storage_url}/classy-photos/seen.png"}).encode(),
+            headers={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            assert "class_index" in json.load(reply)
+    assert {span.name for span in collector.spans} == {"classy", "downloader", "preprocessor", "vgg"}
+    assert {span.trace_id.hex() for span in collector.spans} == {"0af7651916cd43dd8448eb211c80319c"}
 
 
 def _serve(stack: ExitStack, model: Any, watching: Telemetry) -> str:

@@ -64,13 +64,14 @@ def start(state_dir: Path, environ: Mapping[str, str], *, detach: bool = False, 
 
 def settings_of(environ: Mapping[str, str]) -> dict[str, str]:
     """
-    Return a person's own settings for the functions: every CLASSY_ one of the environment.
+    Return a person's own settings for the functions: every CLASSY_ one of the environment, and OpenTelemetry's.
 
     Raises:
         BadSetting: one that can't be used, before anything is started.
     """
     Settings.from_env({name: value for name, value in environ.items() if name.startswith("CLASSY_")})
-    return {name: value for name, value in environ.items() if name.startswith("CLASSY_") and name not in OTHERS}
+    theirs = {name: value for name, value in environ.items() if name.startswith(("CLASSY_", "OTEL_"))}
+    return {name: value for name, value in theirs.items() if name not in OTHERS}
 
 
 def checkout() -> Path:
