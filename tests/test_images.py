@@ -156,6 +156,13 @@ def test_specs_are_followed(interpolation: Any, resize: Any, layout: Any, order:
     assert np.abs(shown - expected).max() < 1e-6 * 255 / 57
 
 
+def test_the_nearest_pixel_is_one_of_the_pictures_own() -> None:
+    """A JPEG is not shrunk while it is decoded where single pixels are taken: averages are none of them."""
+    spec = InputSpec("x", 96, 112, 128, "squash", "nearest")
+    file = saved(photo(900, 700), "JPEG", quality=95)
+    assert np.array_equal(classifier_input(file, spec), classifier_input(file, spec, exact=True))
+
+
 def test_grey_jpegs_are_decoded_as_grey() -> None:
     """A spec of one channel takes a JPEG's brightness, which is what converting its colours gives."""
     spec = InputSpec("x", 28, 28, 28, channel_order="L", mean=(0.0,), deviation=(1.0,))
