@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from playwright.sync_api import expect
 from visits import Site, Visit, upload
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 CLASSIFY = re.compile("api/classify")
 PROBLEM = "application/problem+json"
@@ -175,6 +176,33 @@ def test_a_key_is_asked_for_once_and_used_for_everything(
     expect(page.locator("#history-table tbody tr")).to_have_count(1)
     fresh = visit(url, look)
     expect(fresh.locator("#key")).to_be_visible()
+
+
+@pytest.mark.parametrize("look", [LOOKS[0], LOOKS[3], LOOKS[4]], ids=["en", "ja", "zh"])
+def test_a_server_without_models_says_how_it_gets_one(
+    another: Callable[..., str], visit: Visit, look: Look, tmp_path: Path
+) -> None:
+    """A picture for nobody is a problem with a remedy, and not an empty card."""
+    visit.watched.expected = {503}
+    page = visit(another(CLASSY_MODEL_STORE=tmp_path.as_uri()), look)
+    page.set_input_files("#file", coffee())
+    expect(page.locator(".problem")).to_have_count(1)
+    expect(page.locator(".problem .detail")).to_contain_text("classy model")
+    assert violations(page) == []
+
+
+def test_a_picture_may_be_faster_than_the_list_of_models(site: Site, visit: Visit) -> None:
+    """Who drops a picture at once is answered by the model that the list then names."""
+    page = visit(site.url)
+    held: list[Route] = []
+    page.route(re.compile("api/models"), lambda route: held.append(route))
+    page.reload()
+    page.set_input_files("#file", coffee())
+    page.wait_for_timeout(200)
+    expect(page.locator(".answer")).to_have_count(0)
+    held[0].continue_()
+    expect(page.locator(".bars")).to_be_visible()
+    expect(page.locator(".answer h4")).to_have_text("efficientnet-lite0")
 
 
 def test_a_server_without_records_says_what_is_missing(another: Callable[..., str], visit: Visit) -> None:

@@ -15,7 +15,7 @@ export function start() {
 }
 
 /** Return whether pictures stay here. */
-export const wanted = () => able && Boolean(runtime()?.url) && remembered("in-browser", "no") === "yes";
+export const wanted = () => able && (Boolean(runtime()?.url) || !all().length) && remembered("in-browser", "no") === "yes";
 
 function draw() {
   const offered = able && runtime() && all().some((model) => model.browser);
@@ -48,6 +48,7 @@ const hint = () => [el("p", { class: "muted small", text: () => t("browser.hint"
 export function classify(source, ref, { topK, signal, sent }) {
   const model = all().find((one) => one.ref === ref);
   if (!source.blob) return Promise.reject(refused("browser.address"));
+  if (!all().length) return Promise.reject(new Problem({})); // nobody knows whether there is a model to run here
   if (!model?.browser) return Promise.reject(refused("browser.too-large"));
   return new Promise((resolve, reject) => {
     const { worker, pending } = workerOf(ref);

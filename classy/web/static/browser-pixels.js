@@ -89,8 +89,8 @@ function even(value) {
 /** Return for each resized pixel which of the picture's it is made of, and how much of each. */
 function taps(size, resized, first, count, interpolation) {
   const scale = size / resized;
+  if (interpolation === "nearest") return nearest(size, scale, first, count);
   const middles = Array.from({ length: count }, (_, place) => (first + place + 0.5) * scale);
-  if (interpolation === "nearest") return middles.map((middle) => ({ from: Math.min(size - 1, Math.floor(middle)), weights: [1] }));
   const [support, kernel] = KERNELS[interpolation];
   const stretch = Math.max(1, scale); // smaller pictures are made of all pixels: that is the antialiasing
   return middles.map((middle) => {
@@ -100,6 +100,15 @@ function taps(size, resized, first, count, interpolation) {
     const sum = parts.reduce((total, part) => total + part, 0);
     return { from, weights: parts.map((part) => part / sum) };
   });
+}
+
+/** As Pillow does it, with the rounding of its sums: between two pixels it decides which of them is taken. */
+function nearest(size, scale, first, count) {
+  const found = [];
+  for (let place = 0, middle = scale * 0.5; place < first + count; place += 1, middle += scale) {
+    if (place >= first) found.push({ from: Math.min(size - 1, Math.floor(middle)), weights: [1] });
+  }
+  return found;
 }
 
 /** Yield [first row, RGBA bytes] of some rows at a time, over white. */

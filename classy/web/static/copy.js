@@ -10,7 +10,7 @@ export const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 /** Return the curl command that asks the same question. */
 export function curl(source, model, topK) {
   const key = hasKey() ? ' \\\n  -H "X-Api-Key: $CLASSY_API_KEY"' : "";
-  const options = { top_k: topK, language: current(), model };
+  const options = { top_k: topK, language: current(), ...(model ? { model } : {}) };
   if (source.url) {
     const body = JSON.stringify({ name: source.url, ...options });
     return `curl -X POST ${quoted(address("api/classify"))} \\\n  -H 'Content-Type: application/json'${key} \\\n  --data ${quoted(body)}`;

@@ -103,7 +103,7 @@ function dismiss(whole, columns) {
 
 function column(source, model, answered) {
   const body = el("div", { class: "body" }, el("p", { class: "muted", text: () => t("queued") }));
-  const node = el("section", { class: "by-model" }, el("h4", { text: () => shortName(model) }), body);
+  const node = el("section", { class: "by-model" }, el("h4", { hidden: !model, text: () => shortName(model) }), body);
   let abort = new AbortController();
   const run = async () => {
     const progress = asking(() => abort.abort());
@@ -141,7 +141,7 @@ function column(source, model, answered) {
 }
 
 async function ask(source, model, signal, sent) {
-  const options = { top_k: TOP_K, language: current(), model };
+  const options = { top_k: TOP_K, language: current(), ...(model ? { model } : {}) };
   if (browserInference.wanted()) return browserInference.classify(source, model, { topK: TOP_K, signal, sent });
   if (source.url) {
     sent(1);

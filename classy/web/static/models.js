@@ -8,6 +8,8 @@ let models = [];
 let fallback = "";
 let runner = null;
 let drawing = false; // which of the two lists is shown
+let settle;
+const settled = new Promise((resolve) => (settle = resolve));
 const chosen = { photo: new Set(), drawn: new Set() };
 
 /** Return every published model. */
@@ -19,6 +21,13 @@ export const runtime = () => runner;
 /** Return the models that are asked about photos or about drawings, in the list's order. */
 export function asked(kind) {
   return models.filter((model) => chosen[kind].has(model.ref)).map((model) => model.ref);
+}
+
+/** Return the same once it is known which there are; [""], the server's own choice, where nobody knows. */
+export async function toAsk(kind) {
+  await settled;
+  const found = asked(kind);
+  return found.length ? found : [""];
 }
 
 /** Return whether any model takes drawings. */
@@ -35,7 +44,10 @@ export function shortName(ref) {
 
 /** Fetch the list, and choose what was chosen the last time. */
 export async function load() {
-  const found = await get("api/models");
+  const found = await get("api/models").catch((problem) => {
+    settle();
+    throw problem;
+  });
   models = found.models ?? [];
   fallback = found.default ?? "";
   runner = found.runtime ?? null;
@@ -46,6 +58,7 @@ export async function load() {
     const first = fitting.find((model) => model.ref === fallback) ?? fitting.find((model) => model.current) ?? fitting[0];
     chosen[kind] = new Set((kept.length ? kept : first ? [first] : []).map((model) => model.ref));
   }
+  settle();
   draw();
   tell("models", models);
 }

@@ -4,17 +4,17 @@ import { stop as stopCamera } from "./camera.js";
 import { byId, hear } from "./dom.js";
 import { t } from "./i18n.js";
 import { classify } from "./jobs.js";
-import { anyDrawn, asked, show } from "./models.js";
+import { anyDrawn, show, toAsk } from "./models.js";
 
 const TABS = ["file", "url", "camera", "draw"];
 const tabs = TABS.map((name) => byId(`tab-${name}`));
 let depth = 0; // of elements that something is dragged over
 
 /** Ask the chosen models about files. */
-export function classifyFiles(files, name = "") {
-  for (const file of files) {
-    classify({ name: name || file.name || t("pasted"), blob: file, type: typeOf(file) }, asked("photo"));
-  }
+export async function classifyFiles(files, name = "") {
+  const given = [...files]; // an input's list is empty once it is cleared
+  const models = await toAsk("photo");
+  for (const file of given) classify({ name: name || file.name || t("pasted"), blob: file, type: typeOf(file) }, models);
 }
 
 // A type that is no picture's would have the server look for JSON in the file.
@@ -67,9 +67,9 @@ function walk(event, place) {
   select(shown[(to + shown.length) % shown.length], { focus: true });
 }
 
-function classifyURL(text) {
+async function classifyURL(text) {
   const url = text.trim();
-  if (url) classify({ name: url, url }, asked("photo"));
+  if (url) classify({ name: url, url }, await toAsk("photo"));
 }
 
 function pasted(event) {
