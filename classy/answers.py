@@ -92,5 +92,9 @@ def timings(hops: Sequence[Timing]) -> list[dict[str, Any]]:
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """Return JSON as UTF-8 with a final newline; not-a-number is refused, for no JSON reader takes it."""
-    return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """
+    Return JSON as UTF-8 with a final newline; not-a-number is refused, for no JSON reader takes it.
+
+    Half of a surrogate pair, which an event's text may have, becomes a question mark: UTF-8 has none.
+    """
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")

@@ -61,6 +61,8 @@ class Uploads:
         self._own = {
             "CLASSY_RESULTS": (self._results, "a result of ours"),
             "CLASSY_PICTURES": (settings.pictures, "a picture that is kept"),
+            # A large one would be handed over again on its way through the stages, and announced again, for ever.
+            "CLASSY_HANDOVER": (settings.handover, "a message between stages"),
         }
         self._settings = settings
         self._manifests = manifests

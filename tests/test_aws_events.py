@@ -189,8 +189,15 @@ def test_an_event_is_known_by_its_senders_marks(event: Any, kind: Kind) -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [by_sns("no json"), by_sns("[" * 100_000), {"Type": "Notification", "TopicArn": "x"}, {"Records": []}],
-    ids=["no json", "deep", "empty", "none"],
+    [
+        by_sns("no json"),
+        by_sns("[" * 100_000),
+        {"Records": [{"EventSource": "aws:sns", "Sns": None}]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": "text"}]},
+        {"Type": "Notification", "TopicArn": "x"},
+        {"Records": []},
+    ],
+    ids=["no json", "deep", "no notification", "a text", "empty", "none"],
 )
 def test_an_envelope_that_can_not_be_opened_stays_closed(event: Any) -> None:
     """It is answered as it is, and nothing is raised."""
@@ -219,6 +226,8 @@ BATCHES: list[tuple[str, list[dict[str, Any]], list[str]]] = [
         ["2", "3"],
     ),
     ("no body", [{"messageId": "1", "eventSource": "aws:sqs"}], []),
+    ("odd attributes", [{**message(str(place), "late"), "attributes": odd} for place, odd in ((1, None), (2, "x"))],
+     ["1", "2"]),
 ]  # fmt: skip
 
 
@@ -271,6 +280,23 @@ def test_what_is_given_up_does_not_come_again() -> None:
     failed = answer_batch(records, answer, Call(), dead=dead)["batchItemFailures"]
     assert [one["itemIdentifier"] for one in failed] == ["late", "stuck"]
     assert told == [("poison", "40011 no", True), ("late", "50212 no", False), ("stuck", "40011 no", True)]
+
+
+def test_a_fault_of_ours_is_tried_until_the_last_delivery() -> None:
+    """Another try can't help what can't be read; a bug may be mended, or be one of this process alone."""
+    finals: list[bool] = []
+
+    def dead(record: Mapping[str, Any], why: str, final: bool) -> bool:
+        finals.append(final)
+        return False
+
+    def answer(body: Any, call: Call) -> Reply:
+        status = int(bytes(body))
+        error = {"error": {"code": status * 100, "message": "no", "retryable": False}}
+        return Reply([json.dumps(error).encode()], status)
+
+    answer_batch([message("bug", "500"), message("rubbish", "400")], answer, Call(), dead=dead)
+    assert finals == [False, True]
 
 
 @pytest.fixture(scope="module")
@@ -446,6 +472,56 @@ def test_a_direct_question_gets_the_whole_answer(front: Front, capsys: pytest.Ca
 def test_what_is_not_understood_gets_a_clear_answer(front: Front, event: Any, words: str) -> None:
     """And is not raised: Lambda would call again, and again."""
     assert words in front(event, Context())["error"]["message"]
+
+
+ODD: list[Any] = [None, 7, True, "text", "", "\ud800", [], {}, [None], {"x": 1}]
+
+
+def _spoilt(value: Any) -> Iterator[Any]:
+    """Yield a JSON value with each of its parts in turn missing, or another thing."""
+    if not isinstance(value, dict | list):
+        return
+    for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        for other in (*ODD, *_spoilt(part)):
+            copied = value.copy()
+            copied[key] = other
+            yield copied
+        copied = value.copy()
+        del copied[key]
+        yield copied
+
+
+SEEDS: dict[str, Any] = {
+    "HTTP API": format_2("GET", "/handler", query="imagelink=x", cookies=["a=1"]),
+    "HTTP API, a body": format_2("POST", "/", body=b"no picture"),
+    "REST API": format_1("POST", "/handler", query={"imagelink": "x"}, body=b"no picture"),
+    "load balancer": load_balancer("POST", "/classify", query={"top_k": "2"}, body=b"no picture"),
+    "queue": {"Records": [message("1", json.dumps({"Event": "s3:TestEvent"})), message("2", "no json")]},
+    "notification": by_sns(json.dumps(S3_PUT)),
+    "uploads": S3_PUT,
+    "EventBridge": json.loads((FOLDER / "eventbridge-deleted.json").read_text()),
+    "Oracle": json.loads((FOLDER / "oci-created-cloudevents-1-0.json").read_text()),
+    "question": {"images": [{"image": "AAAA"}], "language": "en"},
+    "warm-up": SCHEDULED,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", list(SEEDS))
+def test_no_event_however_spoilt_ends_the_process(tmp_path: Path, seed: str) -> None:
+    """Each gets an answer that is JSON; only uploads are raised, by the one name that says they come again."""
+    settings = Settings.from_env(
+        {"CLASSY_MODEL_STORE": tmp_path.as_uri(), "CLASSY_MODEL_CACHE": "memory", "CLASSY_BUCKETS": "none"}
+    )
+    with closing(Classy(settings)) as classy:
+        front = Front(classy, settings, sample=lambda: SAMPLE)
+        for event in (SEEDS[seed], *_spoilt(SEEDS[seed])):
+            try:
+                answer = front(event, Context())
+            except UploadFailed:
+                assert kind_of(unwrapped(event)) == "upload"
+            else:
+                assert isinstance(answer, dict)
+                json.dumps(answer).encode()
 
 
 def test_a_batch_of_the_queue_fails_one_by_one(front: Front) -> None:

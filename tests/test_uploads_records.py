@@ -327,6 +327,9 @@ def test_our_own_results_are_no_uploads(scene: Scene) -> None:
     status, answer = beside.tell(event_of("results/classy-inbox/x.jpg/e.small@1.json", "h.jpg"))
     assert (status, [entry["source"] for entry in answer["results"]]) == (200, ["s3://classy-inbox/h.jpg"])
     assert "is a result of ours" in answer["reasons"][0]
+    passing = scene.another(CLASSY_HANDOVER="s3://classy-inbox/handover")
+    scene.upload("handover/0123")
+    assert "is a message between stages" in passing.tell(event_of("handover/0123"))[1]["reasons"][0]
     before = scene.keys()
     amid = scene.another(CLASSY_RESULTS="s3://classy-inbox/")
     status, answer = amid.tell(event_of("h.jpg"))

@@ -49,8 +49,8 @@ def answer_batch(
     """
     failed: list[str] = []
     for record in records:
-        name = str(record.get("messageId", ""))
-        behind = bool(failed) and "MessageGroupId" in (record.get("attributes") or {})
+        name, attributes = str(record.get("messageId", "")), attributes_of(record)
+        behind = bool(failed) and "MessageGroupId" in attributes
         left_s = None if call.deadline_s is None else call.deadline_s - clock()
         final = False
         if behind:
@@ -64,10 +64,16 @@ def answer_batch(
                 log.error("message %s is given up: %s", name, why)
                 continue
         if why:
-            tries = (record.get("attributes") or {}).get("ApproximateReceiveCount", "?")
+            tries = attributes.get("ApproximateReceiveCount", "?")
             log.warning("message %s, delivery %s, comes again: %s", name, tries, why)
             failed.append(name)
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+
+
+def attributes_of(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what SQS says of a message; nothing where there is nothing to be read."""
+    attributes = record.get("attributes")
+    return attributes if isinstance(attributes, Mapping) else {}
 
 
 def _failure(record: Mapping[str, Any], answer: Answer, call: Call) -> tuple[str, bool]:
@@ -78,7 +84,8 @@ def _failure(record: Mapping[str, Any], answer: Answer, call: Call) -> tuple[str
     text = bytes(reply.body()).decode("utf-8", "replace")
     try:
         error = json.loads(text)["error"]
-        return f"{error['code']} {error['message']}", error.get("retryable") is False
+        # What is our own fault may be mended before the last delivery.
+        return f"{error['code']} {error['message']}", error.get("retryable") is False and reply.status < 500
     except (KeyError, TypeError, ValueError):
         return f"{reply.status} {text[:200]}", False
 

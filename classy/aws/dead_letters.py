@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from classy.aws.batches import attributes_of
 from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.transports.aws_access import AwsAccess, AwsApi, service_api
 from graphpipe_fn.transports.aws_sigv4 import Request, sign
@@ -55,14 +56,14 @@ class DeadLetters:
         Returns:
             Whether it is in the queue now; if not, it has to come again.
         """
-        deliveries = str((record.get("attributes") or {}).get("ApproximateReceiveCount", "1"))
+        deliveries = str(attributes_of(record).get("ApproximateReceiveCount", "1"))
         if not final and (not deliveries.isdigit() or int(deliveries) < self._deliveries):
             return False
         told = {"Reason": reason[:REASON_MAX] or "unknown", "Deliveries": deliveries}
         told["MessageId"] = str(record.get("messageId") or "unknown")
         message = {
             "QueueUrl": self._url,
-            "MessageBody": record.get("body") or " ",  # SQS takes no empty one
+            "MessageBody": str(record.get("body") or " "),  # SQS takes no empty one
             "MessageAttributes": {name: {"DataType": "String", "StringValue": text} for name, text in told.items()},
         }
         try:

@@ -91,9 +91,9 @@ class Front:
         kind = kind_of(event := unwrapped(event))
         if kind == "http":
             return self._http(event, context)
+        if kind == "queue":  # whatever is answered that names no failures says that all messages are done
+            return answer_batch(event["Records"], self._classy.answer, call, dead=self._dead)
         try:
-            if kind == "queue":
-                return answer_batch(event["Records"], self._classy.answer, call, dead=self._dead)
             if kind == "question":
                 return self._question(event, call)
             if kind in ("warm-up", "benchmark"):
@@ -198,8 +198,10 @@ def _raised_if_failed(reply: Reply) -> Reply:
 
 def _hurried(event: Mapping[str, Any], call: Call) -> Call:
     """Return the call with API Gateway's deadline where that is the earlier one; a function's own URL has none."""
-    context = event.get("requestContext") or {}
-    if "apiId" not in context or ".lambda-url." in str(context.get("domainName", "")):
+    context = event.get("requestContext")
+    if not isinstance(context, Mapping) or "apiId" not in context:
+        return call
+    if ".lambda-url." in str(context.get("domainName", "")):
         return call
     ends_s = time.monotonic() + GATEWAY_S
     return replace(call, deadline_s=ends_s if call.deadline_s is None else min(ends_s, call.deadline_s))

@@ -52,7 +52,8 @@ def unwrapped(event: Any) -> Any:
     """
     for _ in range(WRAPPINGS_MAX):
         if _sent_by(event, "EventSource", "aws:sns") and len(event["Records"]) == 1:
-            inner = event["Records"][0].get("Sns", {}).get("Message")
+            told = event["Records"][0].get("Sns")
+            inner: Any = told.get("Message") if isinstance(told, Mapping) else None
         elif isinstance(event, Mapping) and event.get("Type") == "Notification" and "TopicArn" in event:
             inner = event.get("Message")
         else:

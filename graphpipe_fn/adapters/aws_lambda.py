@@ -201,7 +201,7 @@ def _query(event: Mapping[str, Any], *, coded: bool) -> str:
         for name, values in several.items()
         for value in (values if isinstance(values, list) else [values])
     ]
-    return "&".join(f"{name}={value}" for name, value in pairs) if coded else urlencode(pairs)
+    return "&".join(f"{name}={value}" for name, value in pairs) if coded else urlencode(pairs, errors="replace")
 
 
 def _headers(event: Mapping[str, Any]) -> dict[str, str]:
