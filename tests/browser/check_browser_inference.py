@@ -275,6 +275,26 @@ def test_a_picture_does_not_leave_the_browser(ready: str, visit: Visit, look: Lo
         choose(page, upload("coffee.png", photo("coffee.png")))
 
 
+def test_the_camera_needs_no_server_either(ready: str, visit: Visit) -> None:
+    """One picture by a button, then live ones in a card of their own: each is seen here, and none is sent."""
+    page = visit(ready, permissions=("camera",))
+    switch_on(page)
+    requests = asked(page)
+    page.click("#tab-camera")
+    page.click("#camera-start")
+    page.wait_for_timeout(300)  # the first frame has no event of its own
+    page.click("#camera-take")
+    expect(page.locator(".answer .bars")).to_have_count(1)
+    page.click("#camera-live")
+    expect(page.locator(".answer .bars")).to_have_count(2)
+    first = page.locator(".answer").first.element_handle()
+    page.wait_for_function("(card) => !card.isConnected", arg=first)  # the next one has taken its place
+    page.click("#camera-stop")
+    expect(page.locator(".answer[data-busy]")).to_have_count(0)
+    expect(page.locator(".answer .bars")).to_have_count(2)
+    sent_nothing(requests)
+
+
 def test_it_goes_on_without_the_server(site: Site, runtime: Path, visit: Visit, tmp_path: Path) -> None:
     """Once the model is there, the server may end: pictures and drawings are still answered."""
     install(runtime, tmp_path)

@@ -123,6 +123,24 @@ def test_a_picture_may_be_dropped_anywhere(site: Site, visit: Visit) -> None:
     expect(page.locator("#drop-anywhere")).to_be_hidden()
 
 
+DROP_LINK = """(address) => {
+  const data = new DataTransfer();
+  data.setData("text/uri-list", `# from another page\\r\\n${address}`);
+  for (const kind of ["dragenter", "dragover", "drop"]) {
+    document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: data }));
+  }
+}"""
+
+
+def test_a_picture_of_another_page_may_be_dropped(site: Site, visit: Visit) -> None:
+    """Browsers give its address, which the server fetches."""
+    page = visit(site.url)
+    page.evaluate(DROP_LINK, f"{site.pictures}coffee.png")
+    answered(page)
+    expect(first_label(page)).to_have_text("espresso")
+    expect(page.locator(".answer h3")).to_have_text(f"{site.pictures}coffee.png")
+
+
 def test_a_picture_may_be_pasted(site: Site, visit: Visit) -> None:
     """A screenshot in the clipboard needs no file."""
     page = visit(site.url)

@@ -60,24 +60,21 @@ def by_finger(page: Page, box: dict[str, float], digit: int) -> None:
         touch("touchEnd", [])
 
 
-PEN = """([strokes]) => {
-  const canvas = document.getElementById("canvas");
-  const capture = { setPointerCapture() {}, hasPointerCapture: () => true };
-  Object.assign(canvas, capture); // no such pen touches the screen
-  const send = (kind, [x, y]) => canvas.dispatchEvent(new PointerEvent(kind, {
-    pointerId: 7, pointerType: "pen", pressure: kind === "pointerup" ? 0 : 0.5, button: 0, buttons: 1,
-    clientX: x, clientY: y, bubbles: true, cancelable: true }));
-  for (const stroke of strokes) {
-    send("pointerdown", stroke[0]);
-    for (const point of stroke.slice(1)) send("pointermove", point);
-    send("pointerup", stroke.at(-1));
-  }
-}"""
-
-
 def by_pen(page: Page, box: dict[str, float], digit: int) -> None:
-    """Draw with a pen that feels its pressure."""
-    page.evaluate(PEN, [places(box, digit)])
+    """Draw with a pen that feels its pressure, as the browser's own events have it."""
+    screen = page.context.new_cdp_session(page)
+
+    def pen(kind: str, place: tuple[float, float], force: float) -> None:
+        button = "none" if kind == "mouseMoved" and not force else "left"
+        event = {"type": kind, "x": place[0], "y": place[1], "button": button, "buttons": 1 if force else 0}
+        screen.send("Input.dispatchMouseEvent", {**event, "clickCount": 1, "pointerType": "pen", "force": force})
+
+    for stroke in places(box, digit):
+        pen("mouseMoved", stroke[0], 0)
+        pen("mousePressed", stroke[0], 0.5)
+        for point in stroke[1:]:
+            pen("mouseMoved", point, 0.5)
+        pen("mouseReleased", stroke[-1], 0)
 
 
 def read(page: Page) -> str:
@@ -89,18 +86,27 @@ def read(page: Page) -> str:
     return page.locator(".answer").first.locator(".bars .label").first.inner_text()
 
 
+LISTEN = """() => {
+  window.kinds = new Set();
+  const kind = (event) => window.kinds.add(event.pointerType);
+  document.getElementById("canvas").addEventListener("pointerdown", kind);
+}"""
+
+
 @pytest.mark.parametrize(
-    ("look", "draw"),
-    [(LOOKS[0], by_mouse), (LOOKS[5], by_finger), (PHONE_EN, by_pen)],
+    ("look", "draw", "kind"),
+    [(LOOKS[0], by_mouse, "mouse"), (LOOKS[5], by_finger, "touch"), (PHONE_EN, by_pen, "pen")],
     ids=["mouse", "finger", "pen"],
 )
-def test_drawn_digits_are_read(site: Site, visit: Visit, look: Look, draw: Any) -> None:
+def test_drawn_digits_are_read(site: Site, visit: Visit, look: Look, draw: Any, kind: str) -> None:
     """At least eight of ten digits, however they are drawn, on a phone and on a desktop, in the dark too."""
     page = visit(site.url, look)
+    page.evaluate(LISTEN)
     found = {}
     for digit in DIGITS:
         draw(page, canvas(page), digit)
         found[digit] = read(page)
+    assert page.evaluate("[...window.kinds]") == [kind]
     right = [digit for digit, text in found.items() if text == str(digit)]
     assert len(right) >= LEAST_RIGHT, found
 

@@ -292,6 +292,17 @@ def test_a_picture_shows_all_and_gives_its_original_back(filled: Filled, visit: 
     assert Path(saved.value.path()).read_bytes() == data
 
 
+def test_a_thumbnail_tells_nothing_but_the_picture(filled: Filled, visit: Visit) -> None:
+    """Where and when a picture was taken is in its record, and not in the file that anybody may save."""
+    page = opened(visit, filled)
+    address = page.locator("tr", has_text="35.7° N, 139.7° E").locator(".thumb img").evaluate("(node) => node.src")
+    body = page.request.get(address).body()
+    image = Image.open(io.BytesIO(body))
+    assert (image.format, image.width) == ("WEBP", 160)
+    assert dict(image.getexif()) == {}
+    assert [kind for kind in (b"EXIF", b"XMP ", b"ICCP") if kind in body] == []
+
+
 def test_the_history_is_saved_as_csv(filled: Filled, visit: Visit) -> None:
     """The file holds what the filters show."""
     page = opened(visit, filled)

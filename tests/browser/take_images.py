@@ -8,6 +8,7 @@ moon and the Hubble field are NASA's or SpaceX's and in the public domain.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from playwright.sync_api import expect
 from site_under_test import publish_models, served
 from strokes import DIGITS
 from visits import Visit, Watched, upload, with_place
+
+from classy.web import assets
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -98,11 +101,18 @@ def take(visit: Visit, url: str, save: Callable[[Page, str], None]) -> None:
     phone = visit(url, Look("ja", "dark", PHONE))
     classified(phone, "chelsea.png")
     phone.set_viewport_size({"width": PHONE, "height": 1300})
+    phone.evaluate("scrollTo(0, 0)")
     save(phone, "page-phone-ja-dark")
     chinese = visit(url, Look("zh", "dark", DESKTOP))
     chinese.click("nav [data-view=history]")
     chinese.locator("#history-table tbody .picture").nth(1).click()
     save(chinese, "page-picture-zh-dark")
+    alone = visit(url, Look("en", "dark", PHONE))
+    alone.locator("#in-browser .choice").click()
+    classified(alone, "chelsea.png")
+    alone.set_viewport_size({"width": PHONE, "height": 1300})
+    alone.evaluate("scrollTo(0, 0)")
+    save(alone, "page-in-browser")
 
 
 def visit_version(page: Page) -> str:
@@ -129,6 +139,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         publish_models((folder / "models").as_uri(), folder / "made", hostile=False)
+        assets.fetch(folder / "state" / assets.FOLDER, registry_url=assets.registry(os.environ, Path.home()))
         settings = {"CLASSY_MODEL_STORE": (folder / "models").as_uri()}
         url = stack.enter_context(served(folder / "state", settings))
         visit = Visit(stack.enter_context(chromium()), stack, Watched())
