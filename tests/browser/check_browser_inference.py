@@ -84,9 +84,9 @@ def choose(page: Page, *files: Any) -> None:
 
 
 def asked(page: Page) -> list[Request]:
-    """Collect the requests that a page makes from now on, its workers' too."""
+    """Collect the requests that a page makes from now on, its workers' too; a blob's address leads to itself."""
     found: list[Request] = []
-    page.context.on("request", lambda request: found.append(request))
+    page.context.on("request", lambda request: None if request.url.startswith("blob:") else found.append(request))
     return found
 
 
