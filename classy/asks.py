@@ -17,7 +17,6 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,6 +24,7 @@ from classy.errors import BadRequest
 from classy.labels import LANGUAGES
 from graphpipe_fn.errors import GraphPipeError, MethodNotAllowed
 from graphpipe_fn.model import Buffer
+from graphpipe_fn.values import dataclass
 
 SOURCE_KEYS = ("name", "imagelink", "image", "images")
 OPTION_KEYS = ("top_k", "language", "model")

@@ -13,7 +13,7 @@ is 0.8 MB, and what Lambda queues has at most 1 MB.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 from classy.errors import FINAL, UploadDelayed
@@ -33,6 +33,7 @@ from graphpipe_fn.messages import (
 from graphpipe_fn.model import Model
 from graphpipe_fn.routed import HOPS_MAX, encode_config, parse_config
 from graphpipe_fn.rows import ABOUT, ERRORS, decode_about, decode_row_errors, encode_row_errors, raised, row_count
+from graphpipe_fn.values import dataclass
 
 THEN = "then"
 MODEL = "model"

@@ -14,7 +14,6 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from classy.dialling import Allowance, Resolve, default_tls, system_resolve
@@ -30,6 +29,7 @@ from classy.guarded_http import Answer, exchange
 from classy.networks import Opened
 from classy.urls import URL, parse_url, shown_url
 from graphpipe_fn.errors import GraphPipeError, InternalError, TooLarge
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     from classy.objects import ObjectStorage

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
 from classy.errors import BadRequest
+from graphpipe_fn.values import dataclass
 
 ORACLE_CREATED = "com.oraclecloud.objectstorage.createobject"
 _ENVELOPE = frozenset({"cloudeventsversion", "eventtype", "specversion"})  # lower case

@@ -17,13 +17,13 @@ import math
 import re
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from classy.exif_block import exif_block
 from classy.pictures.webp import plain_webp
 from classy.records.values import Place
+from graphpipe_fn.values import dataclass
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _TAKEN, _OFFSET, _FRACTION = 0x9003, 0x9011, 0x9291

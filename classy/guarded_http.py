@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import h11
 
@@ -18,6 +17,7 @@ from classy.dialling import TLS, Allowance, Resolve, Stream, Wire, checked_addre
 from classy.errors import SourceFailed
 from classy.networks import Opened
 from classy.urls import URL
+from graphpipe_fn.values import dataclass
 
 HEADER_BYTES_MAX = 64 * 1024  # of one answer's head; browsers stop at 256 KB, common servers send under 8 KB
 INTERIM_MAX = 16  # 1xx answers before the real one

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from classy.pictures.guard import inspect
 from classy.pictures.plan import PATIENCE, PictureLimits
 from classy.pictures.worker import render_apart
 from graphpipe_fn.errors import GraphPipeError, TimedOut
+from graphpipe_fn.values import dataclass
 
 __all__ = ["PictureLimits", "Prepared", "classifier_input", "classifier_inputs", "prepared", "prepared_all"]
 

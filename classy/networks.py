@@ -13,11 +13,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Self
 
 from classy.errors import ForbiddenAddress, UnusableURL
+from graphpipe_fn.values import dataclass
 
 SETTING = "CLASSY_DOWNLOAD_ALLOW"
 PORTS = frozenset({80, 443})  # what is fetched without a setting

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from graphpipe_fn.messages import Call, Error, InferRequest, StringTensor, Tenso
 from graphpipe_fn.model import Model
 from graphpipe_fn.routed import encode_config
 from graphpipe_fn.rows import ABOUT, ERRORS, decode_about, decode_row_errors, raised
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     from classy.images import Prepared

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from classy.errors import SourceNotFound, StorageFailed, UnusableURL
 from classy.urls import shown_url
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential, S3Store

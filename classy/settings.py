@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Literal, get_args
 
 from classy.labels import LANGUAGES
+from graphpipe_fn.values import dataclass
 
 Topology = Literal["in-process", "caller-led", "server-led", "hybrid", "continued"]
 TELEMETRY = frozenset({"log", "emf", "prometheus", "traces"})

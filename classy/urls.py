@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import quote, urljoin
 
 from classy.errors import UnusableURL
+from graphpipe_fn.values import dataclass
 
 LENGTH_MAX = 8192  # a signed object URL with a session token has about 2,000 characters
 SHOWN_MAX = 200

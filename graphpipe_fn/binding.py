@@ -7,11 +7,11 @@ The original servers crash on too many inputs and ignore unknown outputs; here b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphpipe_fn.errors import BadTensor, UnknownName
 from graphpipe_fn.messages import DType, InferRequest, IOMetadata, Metadata, StringTensor, Tensor, shape_of
 from graphpipe_fn.tensors import NUMERIC
+from graphpipe_fn.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphpipe_fn.errors import BadTensor, UnknownName
 from graphpipe_fn.messages import (
     Error,
@@ -26,6 +24,7 @@ from graphpipe_fn.rows import (
     row_count,
     take_rows,
 )
+from graphpipe_fn.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

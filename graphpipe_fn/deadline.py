@@ -13,17 +13,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 from graphpipe_fn.errors import TimedOut
 from graphpipe_fn.messages import Call
 
 
-@dataclass(order=True, slots=True)
 class _Alarm:
-    deadline_s: float
-    serial: int  # the order among equal deadlines
-    callback: Callable[[], None] | None = field(compare=False)  # None once the block has ended or it has rung
+    __slots__ = ("callback", "deadline_s", "serial")
+
+    def __init__(self, deadline_s: float, serial: int, callback: Callable[[], None]) -> None:
+        self.deadline_s = deadline_s
+        self.serial = serial  # the order among equal deadlines
+        self.callback: Callable[[], None] | None = callback  # None once the block has ended or it has rung
+
+    def __lt__(self, other: _Alarm) -> bool:
+        return (self.deadline_s, self.serial) < (other.deadline_s, other.serial)
 
 
 class Alarms:

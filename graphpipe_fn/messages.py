@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from graphpipe_fn.errors import BadTensor
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,10 +8,11 @@ bytes into a Model, so a remote model is a model and where the network runs is a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from graphpipe_fn.messages import Call, InferRequest, InferResponse, Metadata, Timing
+from graphpipe_fn.values import dataclass
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

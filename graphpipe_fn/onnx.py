@@ -12,7 +12,6 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphpipe_fn.binding import Bound, bind, check_tensor
@@ -30,6 +29,7 @@ from graphpipe_fn.model import Buffer
 from graphpipe_fn.onnx_file import node_outputs, with_outputs
 from graphpipe_fn.onnx_session import DTYPES, Session
 from graphpipe_fn.onnx_session import Engine as Engine
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,13 +10,13 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphpipe_fn.deadline import ALARMS, left_s
 from graphpipe_fn.errors import BadModel, BadTensor, GraphPipeError, TimedOut, TooLarge
 from graphpipe_fn.messages import Call, DType
 from graphpipe_fn.model import Buffer
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

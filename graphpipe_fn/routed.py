@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from graphpipe_fn.chain import Chain, Configured
 from graphpipe_fn.errors import BadConfig
 from graphpipe_fn.messages import InferRequest, InferResponse, Metadata
 from graphpipe_fn.model import Model
+from graphpipe_fn.values import dataclass
 
 HOPS_MAX = 8  # more hops than any pipeline has: a config can't make a loop of calls
 

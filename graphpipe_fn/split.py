@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from graphpipe_fn.errors import BadTensor, GraphPipeError, TooLarge, status_of
 from graphpipe_fn.messages import Error, InferRequest, InferResponse, Metadata, StringTensor, Tensor
@@ -28,6 +27,7 @@ from graphpipe_fn.rows import (
     slice_rows,
     take_rows,
 )
+from graphpipe_fn.values import dataclass
 
 STRING_BYTES = 16  # of a message beside each string's own: its offset, its length, its end
 MESSAGE_BYTES = 2_000  # beside the tensors: tables, names, shapes; the config is counted by itself

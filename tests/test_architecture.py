@@ -66,7 +66,7 @@ def within(name: str, *packages: str) -> bool:
 # Whoever stands further right may import whoever stands further left, never the other way round. Modules that are
 # not named here (the Models around Models, the command line) may import any of these and are imported by none.
 LAYERS = [
-    ("errors",),
+    ("errors", "values"),
     ("messages",),
     ("model", "tensors", "deadline"),
     ("binding", "rows", "codec", "server_timing", "loading", "base64_text"),

@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from classy.records.values import (
     Source,
 )
 from graphpipe_fn.messages import Timing
+from graphpipe_fn.values import dataclass
 
 RECORD = "record"  # the `sk` of a record; notes have others
 CELLS_PER_DEG = 2

@@ -10,12 +10,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Literal
 
 from classy.errors import BadRequest
 from graphpipe_fn.messages import Timing
+from graphpipe_fn.values import dataclass
 
 SourceKind = Literal["url", "bucket", "upload"]
 LIMIT_MAX = 1_000  # records of one page

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Watched:
     """
     One call, while it is answered and after it.
@@ -72,7 +72,7 @@ class Watched:
 Sink = Callable[[Watched], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Telemetry:
     """
     Watch a function's calls.

@@ -17,7 +17,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,6 +31,7 @@ from graphpipe_fn.headers import call_of, reply_headers
 from graphpipe_fn.messages import Call, Metadata
 from graphpipe_fn.model import Answer, Buffer, Reply
 from graphpipe_fn.server import error_reply
+from graphpipe_fn.values import dataclass
 
 BODY_MAX = 6 << 20  # of a request; what Lambda takes has at most 4.7 MB once decoded
 ANSWER_MAX = 6_291_556  # bytes of an answer's JSON; Lambda's own error message names this number

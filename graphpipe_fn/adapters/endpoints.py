@@ -11,12 +11,13 @@ It never looks at a POST's Content-Type: the original's clients send none, or a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from graphpipe_fn.errors import GraphPipeError, MethodNotAllowed, NotFound, Unavailable
 from graphpipe_fn.messages import Call, Metadata
 from graphpipe_fn.model import Answer, Buffer, Reply
 from graphpipe_fn.server import error_reply, metadata_json
+from graphpipe_fn.values import dataclass
 
 _CONTROL = ("/control/is_ready", "/control/is_alive")
 

@@ -8,10 +8,11 @@ string and 6 for each byte of text, which are both counted here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Final
 
 from graphpipe_fn.tensors import RANK_MAX
+from graphpipe_fn.values import dataclass
 
 MESSAGE_BYTES_MAX: Final = 2**31 - 1  # FlatBuffers' offsets are signed where they lead backwards
 

@@ -7,13 +7,13 @@ Each is imported when its scheme is first used: the other roads' imports are no 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphpipe_fn.client import Client
 from graphpipe_fn.codec import DEFAULT_LIMITS, Limits
 from graphpipe_fn.errors import BadConfig
 from graphpipe_fn.model import Transport
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     import ssl

@@ -8,11 +8,12 @@ chain may (a role's credentials come over the network).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Self
 
 from graphpipe_fn.errors import BadConfig, TransportFailed
 from graphpipe_fn.transports.aws_sigv4 import Credentials
+from graphpipe_fn.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

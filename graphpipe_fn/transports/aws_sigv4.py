@@ -16,10 +16,11 @@ import hashlib
 import hmac
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import quote
 
 from graphpipe_fn.model import Buffer
+from graphpipe_fn.values import dataclass
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 

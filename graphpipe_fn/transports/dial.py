@@ -8,10 +8,10 @@ import re
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from graphpipe_fn.errors import ConnectFailed, TimedOut, TransportFailed
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     import ssl

@@ -12,11 +12,11 @@ import re
 import select
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from graphpipe_fn.errors import TimedOut, TooLarge, TransportFailed
 from graphpipe_fn.model import Buffer
 from graphpipe_fn.transports.dial import Address, dial, time_left
+from graphpipe_fn.values import dataclass
 
 HEAD_MAX = 65_536  # bytes of a status line and its headers, of a chunk's line, of all trailers
 INTERIM_MAX = 8  # 1xx answers before the real one
