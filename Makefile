@@ -111,7 +111,7 @@ test-fn-server: $(VENV)/dev.done ## deploy to a real Fn server (FN_API_URL, CLAS
 	$(BIN)/python -m pytest tests/fn_server/check_fn_server.py
 
 test-aws: $(VENV)/dev.done ## deploy serverless.yml to a local AWS and use it there (as root, installs bubblewrap)
-	$(BIN)/python -m pytest tests/aws/check_*.py -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/aws/check_*.py $(PYTEST_ARGS)
 
 bench: bench-wire bench-serve bench-pictures bench-thumbnails bench-records bench-cold ## run every benchmark
 

@@ -7,12 +7,15 @@ import threading
 import numpy as np
 import pytest
 
+from classy.peers import MESSAGE_MAX
 from graphpipe_fn.codec import encode_request, encode_response
 from graphpipe_fn.errors import BadTensor, GraphPipeError, NotFound, TooLarge
 from graphpipe_fn.messages import InferRequest, InferResponse, Metadata, StringTensor, Timing, strings
 from graphpipe_fn.model import Model
 from graphpipe_fn.rows import ABOUT, ERRORS, decode_row_errors, rows_response
 from graphpipe_fn.split import Split
+from graphpipe_fn.transports.aws_lambda import PAYLOAD_MAX
+from graphpipe_fn.transports.aws_lambda_event import encode_event
 
 
 class Lengths:
@@ -91,6 +94,28 @@ def test_no_part_is_sent_that_the_road_refuses() -> None:
     asked(Split(model, limit_bytes=7_000), ["x" * 1_000] * 30)
     assert sum(model.asked) == 30
     assert max(model.asked) >= 4  # and the room is used
+
+
+def test_lambdas_road_takes_seven_tensors_of_a_picture_at_once() -> None:
+    """Float32 of 224 by 224: no more fit into 6 MB as base64, and no fewer are sent."""
+    sent: list[tuple[int, int]] = []
+
+    class Means:
+        def metadata(self) -> Metadata:
+            return Metadata("means")
+
+        def infer(self, request: InferRequest) -> InferResponse:
+            (batch,) = request.inputs
+            assert isinstance(batch, np.ndarray)
+            event = encode_event(encode_request(request), request.call)
+            sent.append((len(batch), sum(map(len, event))))
+            return InferResponse((batch.mean(axis=(2, 3)),))
+
+    batch = np.random.default_rng(5).random((16, 3, 224, 224), dtype="float32")
+    (means,) = Split(Means(), limit_bytes=MESSAGE_MAX).infer(InferRequest((batch,))).outputs
+    assert np.array_equal(means, batch.mean(axis=(2, 3)))
+    assert sorted(rows for rows, _ in sent) == [2, 7, 7]
+    assert max(size for _, size in sent) <= PAYLOAD_MAX < max(size for _, size in sent) * 8 / 7
 
 
 def test_how_many_rows_an_answer_holds_is_learned() -> None:

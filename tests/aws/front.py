@@ -19,9 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ECR = "api.ecr."  # Serverless 3.40 asks it for images when it removes
 NAMES = (
     "*.execute-api.us-east-1.amazonaws.com",
     "*.lambda-url.us-east-1.on.aws",
+    f"{ECR}us-east-1.amazonaws.com",
     *("*.us-east-1.amazonaws.com", "*.s3.us-east-1.amazonaws.com", "*.s3.amazonaws.com", "*.amazonaws.com"),
 )
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "proxy-connection", "te", "upgrade", "expect"}
@@ -164,6 +166,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         else:
             self._answer(fault.status, list(fault.headers), fault.body)
 
+    def handle_expect_100(self) -> bool:
+        """Say "go on" at once: a client that asked keeps its body until then, and we wait for the body."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
+
     def finish(self) -> None:
         if self._upstream is not None:
             self._upstream.close()
@@ -192,6 +200,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._upstream = connection
         connection.putrequest(passing.method, passing.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
+            if name.lower() == "host" and value.startswith(ECR):
+                value = "127.0.0.1"  # or the emulator takes the first part for a bucket's name
             if name.lower() not in HOP_BY_HOP | {"content-length"}:
                 connection.putheader(name, value)
         if self.server.scheme == "https":  # what a load balancer of AWS adds
