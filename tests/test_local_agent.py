@@ -381,6 +381,52 @@ def test_a_change_lets_running_calls_end(logs: Path) -> None:
         assert eventually(lambda: gone(pid))
 
 
+HEAD = b"HTTP/1.1 200 OK\r\n"
+INVALID = (502, "invalid function response")
+RUBBISH = {
+    "nothing": (b"", "", NO_RESPONSE),
+    "no HTTP": (b"\x00\xff no HTTP at all\r\n\r\n", "", NO_RESPONSE),
+    "half a head": (HEAD, "", NO_RESPONSE),
+    "half a body": (HEAD + b"Content-Length: 9\r\n\r\ncut", "", NO_RESPONSE),
+    "a length below zero": (HEAD + b"Content-Length: -1\r\n\r\n", "", NO_RESPONSE),
+    "a chunk of no size": (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", "", NO_RESPONSE),
+    "a header without end": (HEAD + b"X: " + b"x" * 70_000 + b"\r\n\r\n", "", NO_RESPONSE),
+    "NUL in a header": (HEAD + b"A: \x00\r\nContent-Length: 0\r\n\r\n", "", NO_RESPONSE),
+    "a status of its own": (b"HTTP/1.1 418 No\r\nContent-Length: 0\r\n\r\n", "", INVALID),
+    "another protocol": (b"HTTP/1.1 101 No\r\n\r\n", "", INVALID),
+    "half a body and no end": (HEAD + b"Content-Length: 9\r\n\r\ncut", "1", TIMED_OUT),
+    "only promises": (b"HTTP/1.1 100 Continue\r\n\r\n" * 99, "1", TIMED_OUT),
+}
+
+
+def test_functions_that_speak_rubbish(logs: Path) -> None:
+    """Whatever comes out of a function's socket, its caller and the next one get one of Fn's answers in time."""
+    (spec,) = specs("rubbish", timeout_s=3)
+    functions = [
+        replace(spec, name=f"rubbish-{number}", config={"RUBBISH": repr(said), "KEEP_OPEN": keep_open})
+        for number, (said, keep_open, _) in enumerate(RUBBISH.values())
+    ]
+    with running(logs, functions) as agent, ThreadPoolExecutor(len(RUBBISH)) as pool:
+
+        def answers(function: str) -> list[tuple[int, str]]:
+            return [_status_and_message(agent.invoke(function, b"x")) for _ in range(2)]
+
+        found = dict(zip(RUBBISH, pool.map(answers, [spec.name for spec in functions]), strict=True))
+        assert {name: [expected] * 2 for name, (_, _, expected) in RUBBISH.items()} == found
+        assert [path for path in agent.run_dir.iterdir() if path.is_file()] == []
+
+
+def test_names_may_be_as_long_as_fns(logs: Path) -> None:
+    """An app and a function of 255 characters each are invoked; logs of names that begin alike stay apart."""
+    with running(logs, specs("echo")) as agent:
+        app = agent.api("POST", "/v2/apps", {"name": "a" * 255}).json
+        for name in ("f" * 255, "f" * 254 + "g"):
+            fn = {"name": name, "app_id": app["id"], "image": "local/echo:0.0.1"}
+            fn_id = agent.api("POST", "/v2/fns", fn).json["id"]
+            assert agent.send("POST", f"/invoke/{fn_id}", b"whole").body == b"whole"
+        assert len(list(logs.iterdir())) == 2
+
+
 def test_deleting_a_function_ends_its_processes(logs: Path) -> None:
     """A deleted function is unknown at once, and its processes go."""
     with running(logs, specs("echo")) as agent:

@@ -40,6 +40,7 @@ from classy.local.registry import Fn, Registry
 from graphpipe_fn.errors import GraphPipeError
 
 WATCH_S = 0.05
+LOG_NAME_BYTES = 240  # of the 255 that file systems allow; `.log.1` is added
 START_WAIT_S = 30.0
 STOP_WAIT_S = 15.0
 
@@ -227,7 +228,7 @@ class Agent:
     async def _start_process(self, launch: Launch) -> FunctionProcess:
         log = self._logs.get(launch.name)
         if log is None:
-            log = self._logs[launch.name] = LogFile(self._settings.log_dir / f"{launch.name}.log")
+            log = self._logs[launch.name] = LogFile(self._settings.log_dir / f"{_log_name(launch)}.log")
         process = await FunctionProcess.start(launch, log=log, reaper=self._reaper)
         self._processes.add(process)
         process.exited.add_done_callback(lambda _: self._processes.discard(process))
@@ -239,6 +240,13 @@ class Agent:
             for process in tuple(self._processes):
                 if process.alive and not process.frozen:
                     process.check()
+
+
+def _log_name(launch: Launch) -> str:
+    """Return a file name without its suffix: an app's and a function's name have 255 characters each at most."""
+    if len(launch.name) <= LOG_NAME_BYTES:
+        return launch.name
+    return f"{launch.name[: LOG_NAME_BYTES - len(launch.fn_id) - 1]}-{launch.fn_id}"
 
 
 async def _without_server_header(request: web.Request, response: web.StreamResponse) -> None:
