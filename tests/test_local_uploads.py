@@ -16,6 +16,7 @@ import pytest
 from local_agents import APP, Running, eventually, running, specs
 from test_local_storage import stored
 
+from classy.errors import StorageFailed
 from classy.local.inbox import announce_missed
 from classy.local.storage import LocalStorage
 from classy.local.uploads import Delivery, Uploads, invoker
@@ -179,7 +180,25 @@ def test_uploads_whose_events_were_lost_are_announced_again(tmp_path: Path) -> N
         uploads.stop()
         assert eventually(lambda: not uploads.alive)
         sqs.close()
-        assert announce_missed(storage, results="") == len(keys) + 2  # where nothing tells what was done
+        for _ in range(2):
+            assert announce_missed(storage, results="") == len(keys) + 2  # where nothing tells what was done
+            assert scene.messages("uploads") == len(keys) + 2  # once each, however often the storage is started
+
+
+def test_what_the_queue_refuses_is_no_announcement(tmp_path: Path) -> None:
+    """A batch is answered with success though some of it was refused; that is told, and the rest is announced."""
+    with stored(tmp_path) as storage:
+        s3, sqs = storage.s3(), storage.sqs()
+        for key in ("short.jpg", "long" * 200):
+            s3.put_object(Bucket="inbox", Key=key, Body=b"x")
+        queue_url = storage.queue_url("uploads")
+        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"MaximumMessageSize": "1024"})
+        with pytest.raises(StorageFailed, match=r"refused 1 of 2 events: .*1024"):
+            announce_missed(storage, results="results")
+        (message,) = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10)["Messages"]
+        assert "short.jpg" in message["Body"]
+        s3.close()
+        sqs.close()
 
 
 def test_rubbish_is_handed_on_as_it_is(scene: Scene) -> None:

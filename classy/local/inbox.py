@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
+from classy.errors import StorageFailed
 from classy.local.ids import timestamp
 from classy.local.storage import REGION, LocalStorage
 
@@ -26,22 +27,34 @@ def announce_missed(storage: LocalStorage, *, results: str) -> int:
     """
     Put an event into the queue for every object of the inbox that has no result.
 
+    What the queue holds is dropped first: it has no result yet either, and would be there once more after each start.
+
     Args:
         storage: It runs.
         results: The bucket of the results; "" where there is none, so that every object is announced.
 
     Returns:
         How many were announced.
+
+    Raises:
+        StorageFailed: the queue took only a part of them.
     """
     settings, s3, sqs = storage.settings, storage.s3(), storage.sqs()
     try:
+        sqs.purge_queue(QueueUrl=storage.queue_url(settings.queue))
         done = set(_done(s3, results, settings.inbox)) if results else set()
         missed = [entry for entry in _objects(s3, settings.inbox) if _identity(entry) not in done]
+        refused = []
         for start in range(0, len(missed), BATCH):
             events = [_event(settings.inbox, entry) for entry in missed[start : start + BATCH]]
-            sqs.send_message_batch(
+            answer = sqs.send_message_batch(
                 QueueUrl=storage.queue_url(settings.queue),
                 Entries=[{"Id": str(place), "MessageBody": json.dumps(event)} for place, event in enumerate(events)],
+            )
+            refused += answer.get("Failed", [])
+        if refused:
+            raise StorageFailed(
+                f"the queue refused {len(refused)} of {len(missed)} events: {refused[0].get('Message', 'no reason')}"
             )
         return len(missed)
     finally:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from classy.errors import StorageFailed
 from classy.local.agent import Agent, AgentSettings
 from classy.local.functions import AppSpec, FunctionSpec
 from classy.local.ids import invoke_url
@@ -225,14 +226,18 @@ class LocalCloud:
         logger.info("stopped")
 
     def _announce_missed(self) -> None:
-        if self.uploads is None:
-            return
+        if self.uploads is not None:  # in a thread: the emulator lists 1,000 objects in half a second
+            threading.Thread(target=self._find_missed, name="inbox", daemon=True).start()
+
+    def _find_missed(self) -> None:
+        failures: tuple[type[Exception], ...] = (StorageFailed, *client_errors())
         try:
             missed = announce_missed(self.storage, results=self.settings.results)
-        except client_errors() as exc:
-            logger.error(
-                "what is new in %s can't be found out: %s; the next start tries again", self.settings.inbox, exc
-            )
+        except failures as exc:
+            if not self._stopped:
+                logger.error(
+                    "what is new in %s can't be found out: %s; the next start tries again", self.settings.inbox, exc
+                )
             return
         if missed:
             logger.info("%d objects of %s had no result and are announced again", missed, self.settings.inbox)

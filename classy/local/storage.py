@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 REGION = "us-east-1"
 HEALTH_PATH = "/_ministack/health"
 KEY = "test"  # the emulator's account: any key will do
-START_WAIT_S = 20.0
+START_WAIT_S = 120.0  # it reads every object's description first: 12 s for 40,000 here
 STOP_WAIT_S = 3.0
 POLL_S = 0.02
 LOG_BYTES = 10 << 20  # of the emulator's log, before it becomes LOG.1 at the next start

@@ -40,7 +40,7 @@ from classy.local.storage import HEALTH_PATH, KEY
 if TYPE_CHECKING:
     from classy.local.local_cloud import LocalCloud  # and with it the servers, which `down` does not need
 
-READY_WAIT_S = 60.0
+READY_WAIT_S = 180.0  # more than the storage's and the page's own together
 DOWN_WAIT_S = 30.0
 KILL_WAIT_S = 10.0
 REAP_WAIT_S = 3.0  # for the reaper of a cloud that was killed
