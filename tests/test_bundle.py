@@ -250,6 +250,28 @@ def test_a_bundle_is_light(fn_bundles: dict[str, Path], name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("page", "row"),
+    [
+        pytest.param("README.md", r"\| {} \| (\d+) MB \| \d+ MB \|", id="README"),
+        pytest.param(
+            "docs/deploy-fn.md", r"\| `{}` \|[^|]+\|[^|]+\| (\d+) MB \| [\d,]+ MB \| \d+ s \|", id="deploy-fn"
+        ),
+    ],
+)
+def test_the_docs_tell_what_a_bundle_weighs(fn_bundles: dict[str, Path], page: str, row: str, name: str) -> None:
+    """Both tables say what `make bundle` prints, give or take what the next version of a package may bring."""
+    names = {
+        "README.md": {"fused": "all four in one"},
+        "docs/deploy-fn.md": {"classy": "classy-func", "fused": "classy-fused"},
+    }
+    (told,) = re.findall(row.format(names[page].get(name, name)), (ROOT / page).read_text(encoding="utf-8"))
+    measured = (size(fn_bundles[name]) + compiled_size(fn_bundles[name])) / MB
+    assert abs(int(told) - measured) < 3, f"{page} says {told} MB, make bundle {measured:.1f} MB"
+
+
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes(
     fn_bundles: dict[str, Path], own: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
