@@ -63,14 +63,14 @@ FUNCTIONS = {
             name="vgg",
             folder="functions/vgg",
             func="functions/vgg/func.py",
-            distributions=("numpy", "obstore", "onnxruntime"),
+            distributions=("blake3", "numpy", "obstore", "onnxruntime"),
             limit_mb=250,
         ),
         Contents(
             name="fused",
             folder=".",
             func="functions/classy/func.py",  # the same front, with every stage in its own process
-            distributions=("certifi", "h11", "numpy", "obstore", "onnxruntime", "pillow", *WEB),
+            distributions=("blake3", "certifi", "h11", "numpy", "obstore", "onnxruntime", "pillow", *WEB),
             limit_mb=250,
         ),
     )
@@ -87,7 +87,7 @@ LEFT_OUT = {
     "flatbuffers": "onnxruntime's tools",
     "packaging": "onnxruntime's tools",
     "protobuf": "onnxruntime's tools",
-    "typing-extensions": "obstore's type hints",
+    "typing-extensions": "type hints of obstore and blake3",
 }
 
 EVERYWHERE = (

@@ -72,7 +72,7 @@ class ObjectStorage:
         stopped = threading.Event()
         return self._ask(uri, lambda: self._read(bucket, key, uri, limit_bytes, admit, stopped), deadline_s, stopped)
 
-    def get_range(self, uri: str, start: int, length: int, *, deadline_s: float | None = None) -> bytes:
+    def get_range(self, uri: str, start: int, length: int, *, deadline_s: float | None = None) -> memoryview:
         """
         Return a piece of an object: fewer bytes than `length` where the object ends sooner, none behind its end.
 
@@ -82,20 +82,20 @@ class ObjectStorage:
         if start < 0 or length < 0:
             raise ValueError(f"a range starts at 0 or later and is not shorter than 0; got {start}, {length}")
         if _is_file(uri):
-            return files.read_range(uri, start, length)
+            return memoryview(files.read_range(uri, start, length))
         bucket, key = bucket_and_key(uri)
         if length == 0:
-            return b""
+            return memoryview(b"")
 
-        def read() -> bytes:
+        def read() -> memoryview:
             import obstore
 
-            return bytes(obstore.get_range(self._store(bucket), key, start=start, length=length))
+            return memoryview(obstore.get_range(self._store(bucket), key, start=start, length=length))
 
         try:
             return self._ask(uri, read, deadline_s)
         except BehindTheEnd:
-            return b""
+            return memoryview(b"")
 
     def size(self, uri: str, *, deadline_s: float | None = None) -> int:
         """

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from hostile_models import (
     DAMAGED,
     MISDESCRIBED,
@@ -150,6 +152,24 @@ def test_a_wrong_checksum_names_both(store: ModelStore) -> None:
     )
 
 
+@WHERE
+def test_where_the_manifest_has_it_the_blake3_is_what_counts(where: str, store: ModelStore, tmp_path: Path) -> None:
+    """Right bytes come, on disk the second time too; spoilt ones are named with both hashes."""
+    manifest = replace(
+        whole_manifest(),
+        files=tuple(replace(file, blake3=blake3(WHOLE[file.name]).hexdigest()) for file in whole_manifest().files),
+    )
+    write_misdescribed(stored(store), WHOLE, manifest)
+    for _ in range(2):
+        assert contents(fetch_model(store, "small@1", cache_dir=cache_of(tmp_path, where))) == WHOLE
+    DAMAGED["weights of another model"](stored(store))
+    found = blake3((stored(store) / WEIGHTS_NAME).read_bytes()).hexdigest()
+    with pytest.raises(
+        ModelSpoilt, match=f"weights.bin has blake3 {found}, not the manifest's {manifest.files[1].blake3}"
+    ):
+        fetch_model(store, "small@1", cache_dir=None)
+
+
 def test_a_missing_model_is_missing_before_a_folder_is_made(store: ModelStore, tmp_path: Path) -> None:
     """A ref that is not published leaves nothing in the cache."""
     with pytest.raises(ModelMissing):
@@ -212,15 +232,16 @@ class Faulty(ObjectStorage):
         self._left = times
         self._lock = threading.Lock()
 
-    def get_range(self, uri: str, start: int, length: int, **options: Any) -> bytes:
-        data = super().get_range(uri, start, length, **options)
+    def get_range(self, uri: str, start: int, length: int, **options: Any) -> memoryview:
+        whole = super().get_range(uri, start, length, **options)
         with self._lock:
             self._left -= 1
             if self._left < 0:
-                return data
+                return whole
+        data = bytes(whole)
         if self._fault == "broken":
             raise StorageFailed("the connection broke; try again")
-        return {"short": data[:-1], "empty": b"", "long": data + b"\0", "other": data[::-1]}[self._fault]
+        return memoryview({"short": data[:-1], "empty": b"", "long": data + b"\0", "other": data[::-1]}[self._fault])
 
 
 @WHERE

@@ -268,7 +268,11 @@ def test_without_a_model_it_says_how_to_have_one(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     with web_server(tmp_path, CLASSY_MODEL_STORE=nothing.as_uri()) as server:
         assert "classy model default" in server.log.read_text()
-        assert server.send("GET", "/api/models").json == {"default": "", "models": []}
+        assert server.send("GET", "/api/models").json == {
+            "default": "",
+            "models": [],
+            "runtime": {"url": "", "bytes": 0, "command": "classy web-assets"},
+        }
         answer = server.send("POST", "/api/classify", RED)
         assert (answer.status, answer.json["code"]) == (503, 50311)
 

@@ -2,7 +2,7 @@
 The cold start's fetch: a published model, from object storage to a folder or to memory, checked before it is used.
 
 Of a model with a flipped bit most load and many answer wrongly without a word, so nothing is handed out whose
-SHA-256 was not compared, and what lies in the cache is compared again. Several processes may start at once on one
+hash was not compared, and what lies in the cache is compared again. Several processes may start at once on one
 disk, and each may be killed at any point: one of them fetches, under a name that no other reads, and renames.
 """
 
@@ -15,14 +15,15 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classy.errors import DiskFull, ModelSpoilt, SourceNotFound, StorageFailed
-from classy.models.files import described
+from classy.models.files import described, digest_for, is_whole
 from classy.models.manifest import FileSpec, Manifest
 from classy.models.parts import Memory, PartFile, Target, lock, sweep
+from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
     from classy.models.store import ModelStore
@@ -143,14 +144,7 @@ def _into_folder(download: _Download, folder: Path, *, lock_wait_s: float) -> No
 
 
 def _missing(files: tuple[FileSpec, ...], folder: Path) -> list[FileSpec]:
-    return [file for file in files if not _is_whole(folder / file.name, file)]
-
-
-def _is_whole(path: Path, file: FileSpec) -> bool:
-    try:
-        return path.stat().st_size == file.bytes and described(path) == file
-    except FileNotFoundError:
-        return False
+    return [file for file in files if not is_whole(folder / file.name, file)]
 
 
 def _drop_spoilt(path: Path, file: FileSpec) -> None:
@@ -236,12 +230,12 @@ class _Download:
             raise self._spoilt(file, f"has {size:,} bytes, not the manifest's {file.bytes:,}")
 
     def _check_digest(self, file: FileSpec, target: Target, parts: list[tuple[Future[None], int]], step: int) -> None:
-        digest = hashlib.sha256()
+        digest, expected = digest_for(file)
         for future, start in parts:
             future.result()
             digest.update(target.read(start, min(step, file.bytes - start)))
-        if digest.hexdigest() != file.sha256:
-            raise self._spoilt(file, f"has sha256 {digest.hexdigest()}, not the manifest's {file.sha256}")
+        if digest.hexdigest() != expected:
+            raise self._spoilt(file, f"has {digest.name} {digest.hexdigest()}, not the manifest's {expected}")
 
     def _uri(self, file: FileSpec) -> str:
         return self._store.file_uri(self.manifest, file.name)

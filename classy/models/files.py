@@ -1,15 +1,28 @@
-"""Files of a model's folder: written whole or not at all, and known by their SHA-256."""
+"""Files of a model's folder: written whole or not at all, known by their SHA-256, checked by their BLAKE3."""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from classy.models.manifest import FileSpec
 
 READ_BYTES = 1 << 20
+
+
+class Digest(Protocol):
+    """A hash that is being computed."""
+
+    @property
+    def name(self) -> str: ...
+
+    def update(self, data: bytes | memoryview, /) -> object: ...
+
+    def hexdigest(self) -> str: ...
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -39,13 +52,48 @@ def described(path: Path) -> FileSpec:
     Raises:
         OSError: it can't be read.
     """
-    digest = hashlib.sha256()
+    from blake3 import blake3
+
+    digests = hashlib.sha256(), blake3()
+    size = _read(path, digests)
+    return FileSpec(path.name, size, *(digest.hexdigest() for digest in digests))
+
+
+def digest_for(file: FileSpec) -> tuple[Digest, str]:
+    """Return the hash by which a file is checked, of no bytes yet, and what it must come to."""
+    if file.blake3:
+        from blake3 import blake3
+
+        return blake3(), file.blake3
+    return hashlib.sha256(), file.sha256
+
+
+def is_whole(path: Path, file: FileSpec) -> bool:
+    """
+    Return whether a file is there, and is what the manifest says.
+
+    Raises:
+        OSError: it is there and can't be read.
+    """
+    digest, expected = digest_for(file)
+    try:
+        if path.stat().st_size != file.bytes:
+            return False
+        _read(path, (digest,))
+    except FileNotFoundError:
+        return False
+    return digest.hexdigest() == expected
+
+
+def _read(path: Path, digests: Iterable[Digest]) -> int:
+    """Compute a file's hashes, and return its size."""
     size = 0
     with path.open("rb") as file:
         while chunk := file.read(READ_BYTES):
-            digest.update(chunk)
+            for digest in digests:
+                digest.update(chunk)
             size += len(chunk)
-    return FileSpec(path.name, size, digest.hexdigest())
+    return size
 
 
 def mapped(path: Path) -> memoryview:

@@ -12,10 +12,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, field
 from typing import Any, Literal, get_args
 
 from classy.errors import ModelSpoilt
+from graphpipe_fn.values import dataclass
 
 MANIFEST_NAME = "manifest.json"
 ALIAS_NAME = "current.json"
@@ -93,11 +94,18 @@ class OutputSpec:
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """One file of a model: its name in the folder, its size and its SHA-256 in hex."""
+    """
+    One file of a model: its name in the folder, its size and its SHA-256 in hex, by which it is known.
+
+    Args:
+        blake3: The same bytes' BLAKE3 in hex, by which a cold start checks them: a tenth of the time, for most
+            processors have no instructions for SHA-256. "" in manifests that have none.
+    """
 
     name: str
     bytes: int
     sha256: str
+    blake3: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,17 +236,19 @@ def _check_files(files: tuple[FileSpec, ...]) -> None:
         raise ValueError("files names one of them twice")
     if not all(_count(file.bytes, least=1) and re.fullmatch(r"[0-9a-f]{64}", file.sha256) for file in files):
         raise ValueError("each file needs its size and its SHA-256 in hex")
+    if not all(re.fullmatch(r"([0-9a-f]{64})?", file.blake3) for file in files):
+        raise ValueError("a file's BLAKE3 must be in hex, or left out")
 
 
 def _check_input(spec: InputSpec) -> None:
-    for field, choices in (
+    for name, choices in (
         ("layout", Layout),
         ("channel_order", ChannelOrder),
         ("resize", Resize),
         ("interpolation", Interpolation),
     ):
-        if getattr(spec, field) not in get_args(choices):
-            raise ValueError(f"input.{field} is {getattr(spec, field)!r:.40}, not one of {get_args(choices)}")
+        if getattr(spec, name) not in get_args(choices):
+            raise ValueError(f"input.{name} is {getattr(spec, name)!r:.40}, not one of {get_args(choices)}")
     sides = (spec.height_px, spec.width_px, spec.resize_px)
     if not all(_count(side, least=1) and side <= 4096 for side in sides):
         raise ValueError("input sizes must be 1 to 4096 px")

@@ -21,7 +21,7 @@ class Memory:
         # Pages come into being as they are written; a bytearray would first be filled with zeros.
         self.view = memoryview(mmap.mmap(-1, size))
 
-    def write(self, data: bytes, start: int) -> None:
+    def write(self, data: memoryview, start: int) -> None:
         """Put a range in its place; ranges may come from several threads."""
         self.view[start : start + len(data)] = data
 
@@ -57,12 +57,11 @@ class PartFile:
             self.close()
             raise
 
-    def write(self, data: bytes, start: int) -> None:
+    def write(self, data: memoryview, start: int) -> None:
         """Put a range in its place; ranges may come from several threads."""
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, start)
-            view, start = view[written:], start + written
+        while data:
+            written = os.pwrite(self._fd, data, start)
+            data, start = data[written:], start + written
 
     def read(self, start: int, length: int) -> bytes:
         """Return a range that was written, as the file has it."""

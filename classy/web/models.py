@@ -166,5 +166,5 @@ def _pieces(service: Service, manifest: Manifest, spec: FileSpec) -> Iterator[by
         piece = store.objects.get_range(uri, start, min(READ_BYTES, spec.bytes - start))
         if not piece:
             return  # the file was cut short; so is the answer, and its reader knows by the length
-        yield piece
+        yield bytes(piece)
         start += len(piece)
