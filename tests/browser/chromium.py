@@ -19,8 +19,11 @@ PACKAGES = {"chromium": "chromium", "fonts-noto-cjk": "/usr/share/fonts/opentype
 AXE = ("axe-playwright-python==0.1.8", "fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8")
 AXE_FILE = "axe_playwright_python/axe.min.js"
 SERIOUS = ("serious", "critical")
-# A camera that shows a moving pattern; nobody is asked. In a container root has no sandbox.
-ARGUMENTS = ["--use-fake-device-for-media-stream", "--disable-component-update", "--no-first-run"]
+# A camera that shows a moving pattern; nobody is asked. In a container root has no sandbox, and /dev/shm is small.
+ARGUMENTS = [
+    *("--use-fake-device-for-media-stream", "--disable-component-update", "--no-first-run"),
+    "--disable-dev-shm-usage",
+]
 
 
 class NoBrowser(Exception):
