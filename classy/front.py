@@ -21,7 +21,7 @@ from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query
 from classy.errors import FINAL, BadRequest, RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
 from classy.events import is_event
 from classy.exif import parse_about
-from classy.keeping import forget, keep, recorded
+from classy.keeping import Writing, forget, keep
 from classy.kept import KeptPictures
 from classy.models.manifest import Manifest
 from classy.peers import aws_access
@@ -287,7 +287,7 @@ class Classy:
         self, done: Classified, ask: Ask, manifest: Manifest, sources: Sequence[Source], call: Call
     ) -> list[dict[str, Any]]:
         """Return one answer per picture, recorded where records are kept."""
-        results = []
+        results, writing = [], Writing(call)
         for place, (row, ref) in enumerate(zip(done.rows, done.models, strict=True)):
             error = row_error(row)
             if error is not None:
@@ -311,19 +311,26 @@ class Classy:
                     timings=done.timings,
                     call=call,
                 )
-                entry |= self._written(asked, about, record, refused=error is not None, call=call)
+                entry |= self._written(asked, about, record, writing, refused=error is not None, call=call)
             results.append(entry)
         return results
 
     def _written(
-        self, asked: str | bytes, about: str, record: partial[Classification], *, refused: bool, call: Call
+        self,
+        asked: str | bytes,
+        about: str,
+        record: partial[Classification],
+        writing: Writing,
+        *,
+        refused: bool,
+        call: Call,
     ) -> dict[str, Any]:
         """Keep a picture, then record it, so that no record tells of a picture that is still to be kept."""
         picture = asked if isinstance(asked, bytes) else None
         said = {} if refused else keep(self.kept, parse_about(about), picture, call)
         if said.get("kept") is False and record.keywords["source"].kind == "bucket":
             return said  # without a record its event comes again, and both are done
-        return said | recorded(record, call)
+        return said | writing.recorded(record)
 
     def _kept_classes(self, row: Any, manifest: Manifest) -> list[dict[str, Any]]:
         """Return the classes that a record holds: as many as the settings say, whatever this caller asked for."""

@@ -1,17 +1,23 @@
 """
 What is done beside an answer: its picture kept, its record written, and both forgotten again.
 
-None of it may cost a caller the answer, so whatever goes wrong here is said in the answer and raised to nobody. A
-picture is kept before its record is written, and deleted after it: no record ever tells of a picture that is gone.
+None of it may cost a caller the answer, so whatever goes wrong here is said in the answer and raised to nobody, and a
+store that hangs is waited for as long as a gateway's patience allows. A picture is kept before its record is written,
+and deleted after it: no record ever tells of a picture that is gone.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from classy import answers
+from classy.errors import RecordsFailed
 from classy.exif import About
 from classy.kept import KeptPictures
 from classy.records.store import RecordStore
@@ -20,6 +26,8 @@ from graphpipe_fn.errors import GraphPipeError, InternalError
 from graphpipe_fn.messages import Call
 
 log = logging.getLogger(__name__)
+WRITE_S = 10.0  # for all records of one call: what a gateway of 29 s leaves beside a slow picture
+_writing = threading.BoundedSemaphore(32)  # writes at a time, with those that nobody waits for any more
 
 
 def keep(kept: KeptPictures | None, told: About, picture: bytes | None, call: Call) -> dict[str, Any]:
@@ -43,12 +51,35 @@ def keep(kept: KeptPictures | None, told: About, picture: bytes | None, call: Ca
     return {"kept": True}
 
 
-def recorded(record: Callable[[], Classification], call: Call) -> dict[str, Any]:
-    """Write a record; return what the answer says of that."""
-    try:
-        return answers.recorded(record())
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is not lost
-        return {"recorded": False, "recorded_error": _failure(exc, call, "not recorded")}
+class Writing:
+    """
+    Write the records of one call, as long as there is time.
+
+    A server that accepts connections and then says nothing holds a write up for half a minute, a migration for
+    longer, and a batch would wait for each of its pictures.
+
+    Args:
+        call: Whose deadline counts too.
+        write_s: For all records together.
+    """
+
+    def __init__(self, call: Call, *, write_s: float = WRITE_S) -> None:
+        self._call = call
+        self._write_s = write_s
+        self._spent_s = 0.0
+
+    def recorded(self, record: Callable[[], Classification]) -> dict[str, Any]:
+        """Write a record; return what the answer says of that."""
+        began_s = time.monotonic()
+        left_s = self._write_s - self._spent_s
+        if self._call.deadline_s is not None:
+            left_s = min(left_s, self._call.deadline_s - began_s)
+        try:
+            return answers.recorded(_in_time(record, left_s))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the answer is not lost
+            return {"recorded": False, "recorded_error": _failure(exc, self._call, "not recorded")}
+        finally:
+            self._spent_s += time.monotonic() - began_s
 
 
 def forget(store: RecordStore, kept: KeptPictures | None, record_id: str) -> int:
@@ -82,6 +113,40 @@ def forget(store: RecordStore, kept: KeptPictures | None, record_id: str) -> int
     kept.delete(sha256)
     kept.unmark(record_id)
     return count
+
+
+def _in_time(record: Callable[[], Classification], left_s: float) -> Classification:
+    """
+    Return what a write returns, or raise what it raises; one that takes too long is left to itself.
+
+    Raises:
+        RecordsFailed: it takes too long.
+    """
+    late = RecordsFailed(
+        "the record store did not answer in time; whether it wrote the record after all, GET api/records tells. "
+        "See whether it is overloaded, out of reach, or being migrated"
+    )
+    if left_s <= 0 or not _writing.acquire(timeout=left_s):
+        raise late
+    outcomes: SimpleQueue[Classification | Exception] = SimpleQueue()
+
+    def write() -> None:
+        try:
+            outcomes.put(record())
+        except Exception as exc:  # noqa: BLE001 - raised where somebody waits for it
+            outcomes.put(exc)
+        finally:
+            _writing.release()
+
+    # A daemon: a process that is told to end does not wait for a store that hangs.
+    threading.Thread(target=copy_context().run, args=(write,), name="record", daemon=True).start()
+    try:
+        outcome = outcomes.get(timeout=left_s)
+    except Empty:
+        raise late from None
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _failure(exc: Exception, call: Call, what: str) -> dict[str, Any]:
