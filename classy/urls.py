@@ -18,11 +18,12 @@ LENGTH_MAX = 8192  # a signed object URL with a session token has about 2,000 ch
 SHOWN_MAX = 200
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_PARTS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>//)?(?P<rest>.*)", re.DOTALL)
-_REST = re.compile(r"(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?", re.DOTALL)
-_AUTHORITY = re.compile(r"(?:\[(?P<literal>[^\[\]]*)\]|(?P<name>[^\[\]:]*))(?::(?P<port>[0-9]*))?")
-_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # no top-level domain is one
+# Compiled at their first use: 1.2 ms of a cold start, and most functions only show URLs, in errors.
+_PARTS = r"(?s)(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>//)?(?P<rest>.*)"
+_REST = r"(?s)(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?:#.*)?"
+_AUTHORITY = r"(?:\[(?P<literal>[^\[\]]*)\]|(?P<name>[^\[\]:]*))(?::(?P<port>[0-9]*))?"
+_LABEL = r"[a-z0-9_-]{1,63}"
+_NUMBER = r"[0-9]+|0x[0-9a-f]*"  # no top-level domain is one
 _KEPT = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"<>^`{|}\\')  # quote() keeps these
 
 
@@ -86,11 +87,11 @@ def parse_url(text: str) -> URL:
     """
     _check_characters(text)
     shown = shown_url(text)
-    match = _PARTS.fullmatch(text)
+    match = re.fullmatch(_PARTS, text)
     if match is None or match["scheme"].lower() not in DEFAULT_PORTS or not match["slashes"]:
         raise UnusableURL(f'"{shown}" is no URL that is fetched; write it as https://… or http://…')
     scheme = match["scheme"].lower()
-    rest = _REST.fullmatch(match["rest"])
+    rest = re.fullmatch(_REST, match["rest"])
     assert rest is not None  # every text has these parts, empty or not
     host, port = _host_and_port(rest["authority"], shown, DEFAULT_PORTS[scheme])
     try:
@@ -126,7 +127,7 @@ def shown_url(text: str, *, limit: int = SHOWN_MAX) -> str:
 
 
 def _plain(authority: str) -> bool:
-    match = _AUTHORITY.fullmatch(authority)
+    match = re.fullmatch(_AUTHORITY, authority)
     return match is not None and (match["port"] is None or match["port"].isdigit())
 
 
@@ -142,7 +143,7 @@ def _check_characters(text: str) -> None:
 def _host_and_port(authority: str, shown: str, default_port: int) -> tuple[str, int]:
     if "@" in authority:
         raise UnusableURL(f"{shown} was sent with a user name or password in it; remove it, nothing is logged in to")
-    match = _AUTHORITY.fullmatch(authority)
+    match = re.fullmatch(_AUTHORITY, authority)
     if match is None:
         raise UnusableURL(f"{shown} has no host that can be read; write https://host/path")
     port = int(match["port"][:6]) if match["port"] else default_port
@@ -174,9 +175,9 @@ def _name(text: str, shown: str) -> str:
     name = name.removesuffix(".")
     if not name:
         raise UnusableURL(f"{shown} has no host; write https://host/path")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+    if len(name) > 253 or not all(re.fullmatch(_LABEL, label) for label in name.split(".")):
         raise UnusableURL(f"{shown} has a host that no domain name can be; check its spelling")
-    if _NUMBER.fullmatch(name.rpartition(".")[2]):
+    if re.fullmatch(_NUMBER, name.rpartition(".")[2]):
         # 010.0.0.1 is 10.0.0.1 to some readers and 8.0.0.1 to others; nobody honest writes 0x7f.1.
         try:
             ipaddress.IPv4Address(name)

@@ -8,7 +8,6 @@ into the status: the original Go client looks only at the status, and Fn's direc
 from __future__ import annotations
 
 import json
-import logging
 import math
 import threading
 import time
@@ -28,8 +27,6 @@ from graphpipe_fn.messages import (
     Timing,
 )
 from graphpipe_fn.model import Answer, Buffer, Model, Reply
-
-_log = logging.getLogger(__name__)
 
 
 def reply(model: Model, body: Buffer, call: Call = Call(), *, limits: Limits = DEFAULT_LIMITS) -> Reply:
@@ -64,7 +61,9 @@ def error_reply(error: Exception, call: Call = Call()) -> Reply:
         error: Anything but a GraphPipeError is a bug: the log gets it whole, the caller only the call's id.
     """
     if not isinstance(error, GraphPipeError):
-        _log.error("call %s: internal error", call.id or "without id", exc_info=error)
+        import logging  # 5 ms of a cold start
+
+        logging.getLogger(__name__).error("call %s: internal error", call.id or "without id", exc_info=error)
         error = InternalError(f"internal error, call {call.id}" if call.id else "internal error")
     buffers = encode_response(InferResponse(errors=(Error(error.code, error.message),)))
     return Reply(buffers, error.status, headers=_retry_after(error))

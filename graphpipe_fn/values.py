@@ -3,7 +3,8 @@
 
 What it makes is frozen, has slots, and can do what `dataclass(frozen=True, slots=True)` can; dataclasses.fields,
 replace and asdict work on it. The standard library compiles six methods of text for each class, of which only
-`__init__` is quicker for it; here the others are made of closures. Type checkers are told that it is the original.
+`__init__` is quicker for it; here it is compiled at its first use, and the others are made of closures. Type
+checkers are told that it is the original.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ else:
         def made(cls: type) -> type:
             cls = plain(cls)
             listed = fields(cls)
-            cls.__init__ = _init(cls, listed)
+            cls.__init__ = _Init(cls, listed)
             cls.__setattr__, cls.__delattr__ = _refuse_set, _refuse_delete
             cls.__getstate__, cls.__setstate__ = _state, _set_state
             if "__repr__" not in cls.__dict__:
@@ -43,6 +44,19 @@ else:
             return cls
 
         return made
+
+
+class _Init:
+    """`__init__`, until somebody asks for it: of the values that are imported many are never made."""
+
+    def __init__(self, cls: type, listed: tuple[Field[Any], ...]) -> None:
+        self._cls = cls
+        self._listed = listed
+
+    def __get__(self, value: object, cls: type) -> Callable[..., None]:
+        made = _init(self._cls, self._listed)
+        self._cls.__init__ = made  # type: ignore[misc]
+        return made.__get__(value, cls)  # type: ignore[no-any-return]
 
 
 def _init(cls: type, listed: tuple[Field[Any], ...]) -> Callable[..., None]:

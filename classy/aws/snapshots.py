@@ -9,10 +9,7 @@ Source: AWS, "Lambda SnapStart runtime hooks for Python" (3.12 and newer; the mo
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
-
-log = logging.getLogger(__name__)
 
 
 def keep_in_snapshot(
@@ -36,7 +33,11 @@ def keep_in_snapshot(
         try:
             prepare()
         except Exception:
-            log.exception("nothing was loaded before the snapshot; each copy's first call does it")
+            import logging  # 5 ms of a cold start
+
+            logging.getLogger(__name__).exception(
+                "nothing was loaded before the snapshot; each copy's first call does it"
+            )
 
     register_before_snapshot(before)
     register_after_restore(renew)

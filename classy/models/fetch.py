@@ -9,13 +9,12 @@ disk, and each may be killed at any point: one of them fetches, under a name tha
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from classy.errors import DiskFull, ModelSpoilt, SourceNotFound, StorageFailed
 from classy.models.files import described, digest_for, is_whole
 from classy.models.manifest import FileSpec, Manifest
 from classy.models.parts import Memory, PartFile, Target, lock, sweep
+from classy.models.side_by_side import SideBySide
 from graphpipe_fn.values import dataclass
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def fetch_model(
 
 def _identity(manifest: Manifest) -> str:
     """Return 12 hex digits that stand for all of a model's files; a republished store never meets an old cache."""
+    import hashlib  # 4 ms of a cold start, with OpenSSL
+
     listed = "".join(f"{file.sha256}  {file.name}\n" for file in manifest.files)
     return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
@@ -193,24 +195,26 @@ class _Download:
             return
         total = sum(file.bytes for file in targets)
         step = max(PART_LEAST_BYTES, min(self._part_bytes, -(-total // self._parallel)))
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="model-fetch") as pool:
-            try:
-                sizes = [pool.submit(self._check_size, file) for file in targets]
-                parts = {
-                    file: [
-                        (pool.submit(self._part, file, target, start, min(step, file.bytes - start)), start)
-                        for start in range(0, file.bytes, step)
-                    ]
-                    for file, target in targets.items()
-                }
-                for size in sizes:
-                    size.result()
-                for file, target in targets.items():
-                    self._check_digest(file, target, parts[file], step)
-            except BaseException:
-                # Those in flight are waited for: their file's descriptor must not be another's by then.
-                pool.shutdown(cancel_futures=True)
-                raise
+        jobs = [partial(self._check_size, file) for file in targets]
+        places: dict[FileSpec, list[tuple[int, int]]] = {file: [] for file in targets}  # of each range: job and start
+        for file, target in targets.items():
+            for start in range(0, file.bytes, step):
+                places[file].append((len(jobs), start))
+                jobs.append(partial(self._part, file, target, start, min(step, file.bytes - start)))
+        running = SideBySide(jobs, threads=self._parallel, name="model-fetch")
+        try:
+            for place in range(len(targets)):
+                running.wait(place)
+            for file, target in targets.items():
+                digest, expected = digest_for(file)
+                for place, start in places[file]:
+                    running.wait(place)
+                    digest.update(target.read(start, min(step, file.bytes - start)))
+                if digest.hexdigest() != expected:
+                    raise self._spoilt(file, f"has {digest.name} {digest.hexdigest()}, not the manifest's {expected}")
+        finally:
+            # Those in flight are waited for: their file's descriptor must not be another's by then.
+            running.stop()
 
     def _part(self, file: FileSpec, target: Target, start: int, length: int) -> None:
         try:
@@ -228,14 +232,6 @@ class _Download:
             raise self._spoilt(file, "is missing") from exc
         if size != file.bytes:
             raise self._spoilt(file, f"has {size:,} bytes, not the manifest's {file.bytes:,}")
-
-    def _check_digest(self, file: FileSpec, target: Target, parts: list[tuple[Future[None], int]], step: int) -> None:
-        digest, expected = digest_for(file)
-        for future, start in parts:
-            future.result()
-            digest.update(target.read(start, min(step, file.bytes - start)))
-        if digest.hexdigest() != expected:
-            raise self._spoilt(file, f"has {digest.name} {digest.hexdigest()}, not the manifest's {expected}")
 
     def _uri(self, file: FileSpec) -> str:
         return self._store.file_uri(self.manifest, file.name)

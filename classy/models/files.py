@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 from collections.abc import Iterable
@@ -52,6 +51,8 @@ def described(path: Path) -> FileSpec:
     Raises:
         OSError: it can't be read.
     """
+    import hashlib
+
     from blake3 import blake3
 
     digests = hashlib.sha256(), blake3()
@@ -65,6 +66,8 @@ def digest_for(file: FileSpec) -> tuple[Digest, str]:
         from blake3 import blake3
 
         return blake3(), file.blake3
+    import hashlib  # 4 ms of a cold start, with OpenSSL
+
     return hashlib.sha256(), file.sha256
 
 
