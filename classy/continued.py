@@ -90,16 +90,18 @@ class Then:
         return then
 
 
-def begin(source: Source, hops: Sequence[str], *, call: Call, **config: Any) -> InferRequest:
+def begin(source: Source, uri: str, hops: Sequence[str], *, call: Call, **config: Any) -> InferRequest:
     """
     Return the message with which a picture sets out.
 
     Args:
+        source: For its record.
+        uri: Where the Downloader fetches it.
         hops: Behind the one that gets this message.
         config: For all stages: the model, the thumbnail's size.
     """
     return InferRequest(
-        (strings([source.uri]),),
+        (strings([uri]),),
         config=encode_config(None, **config, then=Then(tuple(hops), source).as_json()),
         call=_unhurried(call),
     )

@@ -114,12 +114,13 @@ class Fetcher:
         Return the file at a URI.
 
         Args:
-            uri: `http(s)://…`, or `s3://bucket/key` of an allowed bucket.
+            uri: `http(s)://…`, or `s3://bucket/key` of an allowed bucket, pinned or not (see classy.s3.pinned).
             deadline_s: On `time.monotonic()`'s scale; `limits.timeout_s` applies as well.
 
         Raises:
             UnusableURL, ForbiddenAddress: it is not fetched at all.
             SourceFailed, SourceNotFound, SourceTimedOut, PictureTooLarge: its server's doing.
+            SourceReplaced: it is not the object any more that its URI is pinned to.
             StorageFailed: the object storage's.
         """
         return self._fetch(uri, deadline_s, self._budget())
@@ -193,14 +194,22 @@ class Fetcher:
         )
 
     def _object(self, uri: str, deadline_s: float, budget: _Budget) -> bytes:
-        bucket = uri[5:].partition("/")[0]
+        from classy.s3 import unpinned
+
         shown = shown_url(uri)
+        uri, version, etag = unpinned(uri)
+        bucket = uri[5:].partition("/")[0]
         if self._storage is None or bucket not in self._buckets:
             raise UnusableURL(f"{shown} is in a bucket that callers may not read; {BUCKETS_SETTING} opens buckets")
         share = _Share(budget, shown)
         try:
             data = self._storage.get(
-                f"s3://{uri[5:]}", limit_bytes=self._limits.limit_bytes, deadline_s=deadline_s, admit=share.reach
+                uri,
+                limit_bytes=self._limits.limit_bytes,
+                deadline_s=deadline_s,
+                admit=share.reach,
+                version=version,
+                etag=etag,
             )
             if not data:  # the object itself, and no server's bad moment: an upload's event need not come again
                 raise UnreadablePicture(f"{shown} is empty; upload the picture again")

@@ -19,6 +19,7 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
     ├── SourceFailed         42411    the URL's server does not answer, or not with a picture
     ├── SourceTimedOut       42412    it answers too slowly
     ├── SourceNotFound       42413    it says that there is no such file; or there is no such object
+    ├── SourceReplaced       42414    an object was overwritten before its upload's event was dealt with
     ├── TooManyRequests      42911    one client asks too often
     ├── StorageFailed        50211    the object storage can't be reached or refuses us
     ├── UploadDelayed        50212    an upload can't be classified now: its event must come again
@@ -135,6 +136,12 @@ class SourceNotFound(GraphPipeError):
     code = 42413
 
 
+class SourceReplaced(GraphPipeError):
+    """The bucket has another object by now than the one that an event announced under this key."""
+
+    code = 42414
+
+
 class TooManyRequests(GraphPipeError):
     """One client asks more often than it may; the same request may succeed later."""
 
@@ -198,5 +205,8 @@ def batch_too_large(shown: str, limit_bytes: int) -> BatchTooLarge:
 # What no second try would mend: the verdict on the picture itself. Any other error of a picture may be another one's
 # fault, or nobody's for long, so an upload's event comes again.
 FINAL = frozenset(
-    kind.code for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly, SourceNotFound, TooLarge)
+    kind.code
+    for kind in (UnreadablePicture, PictureTooLarge, PictureTooCostly, SourceNotFound, SourceReplaced, TooLarge)
 )
+# Final for now: an object that was not there, or was another one, may come back with the same etag.
+GONE = frozenset((SourceNotFound.code, SourceReplaced.code))

@@ -15,10 +15,12 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from classy.errors import BadRequest
+from classy.s3 import VERSION_BYTES, bare_etag, pinned
 from graphpipe_fn.values import dataclass
 
 ORACLE_CREATED = "com.oraclecloud.objectstorage.createobject"
 _ENVELOPE = frozenset({"cloudeventsversion", "eventtype", "specversion"})  # lower case
+_NULL = "null"  # what S3 calls the version of every object that was written while its bucket kept none
 _RESOURCE = re.compile(r"/n/[^/]*/b/([^/]*)/o/(.*)", re.DOTALL)
 
 
@@ -29,17 +31,27 @@ class ObjectRef:
 
     Args:
         bucket, key: Plain text, decoded.
-        version: The object's version or, in a bucket without versions, its etag; "" where the event has neither.
+        version: The object's version or, in a bucket without versions, its etag without quotes; "" where the event
+            has neither.
+        versioned: Whether it is a version, which stays what it is, and no etag.
     """
 
     bucket: str
     key: str
     version: str = ""
+    versioned: bool = False
 
     @property
     def uri(self) -> str:
         """Return s3://bucket/key, the key as it is."""
         return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def pinned(self) -> str:
+        """Return the URI by which the very object that was announced is read, and no later one of its key."""
+        if self.versioned:
+            return pinned(self.uri, version=self.version)
+        return pinned(self.uri, etag=self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +108,7 @@ def _from_s3(records: Any) -> Announced:
             ref = ObjectRef(
                 _text(record["s3"]["bucket"]["name"]),
                 _text(key),
-                _text(stored.get("versionId") or stored.get("eTag") or "", empty=True),
+                *_version(stored.get("versionId"), stored.get("eTag")),
             )
         except (KeyError, TypeError, AttributeError) as exc:
             raise BadRequest(f"an event record can't be read: {exc!r}; send S3's own notifications") from exc
@@ -119,7 +131,7 @@ def _from_eventbridge(event: Mapping[str, Any]) -> Announced:
         ref = ObjectRef(
             _text(event["detail"]["bucket"]["name"]),
             _text(stored["key"]),
-            _text(stored.get("version-id") or stored.get("etag") or "", empty=True),
+            *_version(stored.get("version-id"), stored.get("etag")),
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise BadRequest(f"the event can't be read: {exc!r}; send EventBridge's own events of S3") from exc
@@ -143,7 +155,7 @@ def _from_oracle(event: Mapping[str, Any]) -> Announced:
         ref = ObjectRef(
             _text(bucket or (resource[1] if resource else "")),
             _text(key or (resource[2] if resource else "")),
-            _text(more.get("versionid") or more.get("etag") or "", empty=True),
+            *_version(more.get("versionid"), more.get("etag")),
         )
     except TypeError as exc:
         raise BadRequest(
@@ -151,6 +163,15 @@ def _from_oracle(event: Mapping[str, Any]) -> Announced:
         ) from exc
     # Oracle's events tell no size; what the console calls a folder is an empty object whose name ends like this.
     return Announced((), (f"{ref.uri} is a folder",)) if ref.key.endswith("/") else Announced((ref,))
+
+
+def _version(version: Any, etag: Any) -> tuple[str, bool]:
+    """Return what tells an object from others of its key, and whether it is a version; a TypeError for no text."""
+    versioned = bool(version) and version != _NULL
+    value = _text(version) if versioned else bare_etag(_text(etag or "", empty=True))
+    if len(value.encode()) > VERSION_BYTES or not value.isprintable():
+        raise TypeError(f"{value[:40]!a} is no version")
+    return value, versioned
 
 
 def _lowered(value: Any) -> dict[str, Any]:

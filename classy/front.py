@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from classy import answers
 from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query, with_query
-from classy.errors import FINAL, BadRequest, RecordsFailed, SourceTimedOut, StorageFailed, UploadDelayed
-from classy.events import is_event
+from classy.errors import FINAL, BadRequest, RecordsFailed, SourceTimedOut, StorageFailed, UnusableURL, UploadDelayed
+from classy.events import ObjectRef, is_event
 from classy.exif import parse_about
 from classy.keeping import Writing, forget, keep
 from classy.kept import KeptPictures
@@ -29,9 +29,11 @@ from classy.pipeline import Classified, Manifests, Pipeline, object_storage, row
 from classy.records.recorder import Recorder, scores, source_of
 from classy.records.store import RecordStore
 from classy.records.values import Classification, Refusal, Source
+from classy.s3 import is_pinned
 from classy.settings import BadSetting, Settings
 from classy.telemetry import Telemetry
-from classy.uploads import JSON, Uploads
+from classy.uploads import JSON, Uploads, source_of_object
+from classy.urls import shown_url
 from graphpipe_fn.errors import (
     Busy,
     GraphPipeError,
@@ -262,6 +264,8 @@ class Classy:
             manifest = self.manifests.get(ask.options.model, deadline_s=call.deadline_s)
             if self._recorder:
                 self._recorder.prepare()
+            if not sources:
+                ask = replace(ask, sources=tuple(map(_plain, ask.sources)))
             done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)
             watched.hops, watched.refused = done.timings, sum(row_error(row) is not None for row in done.rows)
             return self._entries(done, ask, manifest, sources, call), done.timings
@@ -338,12 +342,19 @@ class Classy:
             answers.class_entry(manifest, index, row[index]) for index in answers.top_k(row, self._settings.top_k)
         ]
 
-    def _handed_on(self, source: Source, manifest: Manifest, call: Call) -> None:
-        self._pipeline.hand_on(source, model=manifest.ref, call=call)
+    def _handed_on(self, ref: ObjectRef, manifest: Manifest, call: Call) -> None:
+        self._pipeline.hand_on(source_of_object(ref), ref.pinned, model=manifest.ref, call=call)
 
-    def _uploaded(self, sources: Sequence[Source], call: Call) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
-        ask = Ask(tuple(source.uri for source in sources), self._defaults, batch=True)
-        return self.classify(ask, call, sources=sources)
+    def _uploaded(self, refs: Sequence[ObjectRef], call: Call) -> tuple[list[dict[str, Any]], tuple[Timing, ...]]:
+        ask = Ask(tuple(ref.pinned for ref in refs), self._defaults, batch=True)
+        return self.classify(ask, call, sources=[source_of_object(ref) for ref in refs])
+
+
+def _plain(source: str | bytes | GraphPipeError) -> str | bytes | GraphPipeError:
+    """Return what a caller names, or why not: which of a key's versions is read, only events say."""
+    if isinstance(source, str) and is_pinned(source):
+        return UnusableURL(f"{shown_url(source)} was sent with something before its bucket; write s3://bucket/key")
+    return source
 
 
 def _tells_of_uploads(body: Buffer, call: Call) -> bool:

@@ -15,12 +15,23 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from classy import files
-from classy.errors import SourceTimedOut
-from classy.s3 import S3, SEND_S, STALL_S, BehindTheEnd, Storage, bucket_and_key, open_bucket, translated
+from classy.errors import SourceReplaced, SourceTimedOut
+from classy.s3 import (
+    S3,
+    SEND_S,
+    STALL_S,
+    BehindTheEnd,
+    Storage,
+    bucket_and_key,
+    is_another,
+    open_bucket,
+    translated,
+)
 from classy.urls import shown_url
 from graphpipe_fn.errors import TooLarge
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import S3Store
 
 __all__ = ["ObjectStorage", "Storage"]
@@ -50,6 +61,8 @@ class ObjectStorage:
         limit_bytes: int,
         deadline_s: float | None = None,
         admit: Callable[[int], None] = lambda size: None,
+        version: str = "",
+        etag: str = "",
     ) -> bytes:
         """
         Return an object.
@@ -58,9 +71,12 @@ class ObjectStorage:
             limit_bytes: A larger one is refused, by its declared size unread.
             deadline_s: On `time.monotonic()`'s scale.
             admit: Told the size before the object is read; what it raises, get() raises. file:// asks it nothing.
+            version: Which one of the key's; the newest unless given. file:// has none.
+            etag: What the object must be, see classy.s3.is_another; anything unless given. file:// has none.
 
         Raises:
-            SourceNotFound: no such object or bucket.
+            SourceNotFound: no such object, version or bucket.
+            SourceReplaced: its etag is another one.
             TooLarge: over the limit.
             StorageFailed: unreachable, or it refuses us.
             SourceTimedOut: the deadline passed.
@@ -70,7 +86,19 @@ class ObjectStorage:
             return files.read(uri, limit_bytes=limit_bytes)
         bucket, key = bucket_and_key(uri)
         stopped = threading.Event()
-        return self._ask(uri, lambda: self._read(bucket, key, uri, limit_bytes, admit, stopped), deadline_s, stopped)
+
+        def read() -> bytes:
+            import obstore
+
+            answer = obstore.get(self._store(bucket), key, options={"version": version} if version else {})
+            if is_another(etag, answer.meta["e_tag"]):
+                raise SourceReplaced(
+                    f"{shown_url(uri)} was overwritten since it was announced, so what it was can't be had; "
+                    "what it is now is announced by itself"
+                )
+            return _received(answer, uri, limit_bytes, admit, stopped)
+
+        return self._ask(uri, read, deadline_s, stopped)
 
     def get_range(self, uri: str, start: int, length: int, *, deadline_s: float | None = None) -> memoryview:
         """
@@ -196,31 +224,6 @@ class ObjectStorage:
 
         return self._ask(prefix, collect, None)
 
-    def _read(
-        self,
-        bucket: str,
-        key: str,
-        uri: str,
-        limit_bytes: int,
-        admit: Callable[[int], None],
-        stopped: threading.Event,
-    ) -> bytes:
-        import obstore
-
-        answer = obstore.get(self._store(bucket), key)
-        size = answer.meta["size"]
-        if size > limit_bytes:
-            raise TooLarge(f"{shown_url(uri)} has {size:,} bytes; the limit is {limit_bytes:,}")
-        admit(size)
-        data = io.BytesIO()  # its value is no copy
-        for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
-            data.write(chunk)
-            if stopped.is_set():
-                break  # nobody waits for it any more
-            if data.tell() > size:
-                raise TooLarge(f"{shown_url(uri)} has over {size:,} bytes, which it was said to have; try again")
-        return data.getvalue()
-
     def _store(self, bucket: str, stall_s: float = STALL_S) -> S3Store:
         store = self._stores.get((bucket, stall_s))
         if store is None:
@@ -258,6 +261,23 @@ class ObjectStorage:
         if errors:
             raise errors[0]
         return results[0]
+
+
+def _received(
+    answer: GetResult, uri: str, limit_bytes: int, admit: Callable[[int], None], stopped: threading.Event
+) -> bytes:
+    size = answer.meta["size"]
+    if size > limit_bytes:
+        raise TooLarge(f"{shown_url(uri)} has {size:,} bytes; the limit is {limit_bytes:,}")
+    admit(size)
+    data = io.BytesIO()  # its value is no copy
+    for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
+        data.write(chunk)
+        if stopped.is_set():
+            break  # nobody waits for it any more
+        if data.tell() > size:
+            raise TooLarge(f"{shown_url(uri)} has over {size:,} bytes, which it was said to have; try again")
+    return data.getvalue()
 
 
 def _is_file(uri: str) -> bool:

@@ -250,11 +250,13 @@ class Pipeline:
         for stage in self._stages:
             stage.metadata()
 
-    def hand_on(self, source: Source, *, model: str, call: Call) -> None:
+    def hand_on(self, source: Source, uri: str, *, model: str, call: Call) -> None:
         """
         Send a picture on its way through all stages, without waiting for its outcome; see classy.continued.
 
         Args:
+            source: For its record.
+            uri: Where the Downloader fetches it.
             model: NAME@VERSION, the same for every stage.
 
         Raises:
@@ -266,7 +268,7 @@ class Pipeline:
         settings = self._settings
         settings.require("front")
         hops = (settings.preprocessor, settings.vgg, settings.front)
-        self._queue.hand_on(settings.downloader, begin(source, hops, call=call, model=model, **self._wishes))
+        self._queue.hand_on(settings.downloader, begin(source, uri, hops, call=call, model=model, **self._wishes))
 
     def classify(self, sources: Sequence[str | bytes | GraphPipeError], *, model: str, call: Call) -> Classified:
         """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import field
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, unquote
 
 from classy.errors import SourceNotFound, StorageFailed, UnusableURL
 from classy.urls import shown_url
@@ -28,6 +29,9 @@ STALL_S = 5
 SEND_S = 120  # the same for what is sent in pieces of megabytes: obstore counts from the beginning of the sending
 TRIES = 3
 _T = TypeVar("_T")
+VERSION_BYTES = 1024  # of a version, at most. Source: AWS, S3 user guide, "Versioning"
+_PIN = re.compile(rf"(version|etag)=([A-Za-z0-9_.~%-]{{1,{3 * VERSION_BYTES}}})")  # each byte as %XX, at most
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")  # OCI allows capitals and underscores, AWS once did
 _ENDPOINT = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[!-~]*)?")
 
@@ -71,6 +75,70 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
             f"{shown_url(uri)} has a key that can't be opened: an empty part, a dot, or a control character"
         )
     return bucket, key
+
+
+def pinned(uri: str, *, version: str = "", etag: str = "") -> str:
+    """
+    Return an object's URI with the version or etag that it must have, as `s3://etag=9b2c…@bucket/key`.
+
+    It stands before the bucket because a key may hold anything, and is no part of what messages show of a URI. Only
+    what events say is written so; Classy takes it from no caller. Who calls a Downloader himself can by an etag only
+    get less, and by a version only what he knows already: an older one's name is as long as a key, and random.
+
+    Args:
+        uri: Of an object, plain.
+        version, etag: One of them; where both are "" the URI stays as it is.
+    """
+    if not version and not etag:
+        return uri
+    kind, value = ("version", version) if version else ("etag", etag)
+    return f"{S3}{kind}={quote(value, safe='', errors='replace')}@{uri.removeprefix(S3)}"
+
+
+def is_pinned(uri: str) -> bool:
+    """Return whether something stands before the bucket of an object's URI."""
+    return uri[: len(S3)].lower() == S3 and "@" in uri[len(S3) :].partition("/")[0]
+
+
+def unpinned(uri: str) -> tuple[str, str, str]:
+    """
+    Return an object's plain URI, and the version and the etag that it must have, "" for any.
+
+    Raises:
+        UnusableURL: what stands before the bucket is neither.
+    """
+    if not is_pinned(uri):
+        return f"{S3}{uri[len(S3) :]}", "", ""
+    authority, slash, key = uri[len(S3) :].partition("/")
+    pin, _, bucket = authority.rpartition("@")
+    rest = bucket + slash + key
+    match = _PIN.fullmatch(pin)
+    value = unquote(match[2]) if match else ""
+    if match is None or not value.isprintable():
+        raise UnusableURL(f"{shown_url(uri)} was sent with something before its bucket; write s3://bucket/key")
+    return (S3 + rest, value, "") if match[1] == "version" else (S3 + rest, "", value)
+
+
+def bare_etag(etag: str) -> str:
+    """Return an etag without quotes and mark of weakness: headers have the quotes, events mostly not."""
+    return etag.strip().removeprefix("W/").strip('"')
+
+
+def is_another(etag: str, found: str | None) -> bool:
+    """
+    Return whether an object's etag shows that it is another one than was announced.
+
+    Oracle's events have its own API's etags, UUIDs, and its S3 API may answer with others, as MD5 sums: of two such
+    nobody can tell. So this is compared here, and not by the storage, which would answer If-Match with "another".
+
+    Args:
+        etag: That was announced.
+        found: That the storage answers with; None where it tells none.
+    """
+    said, is_now = bare_etag(etag).lower(), bare_etag(found or "").lower()
+    if not said or not is_now or bool(_UUID.fullmatch(said)) != bool(_UUID.fullmatch(is_now)):
+        return False
+    return said != is_now
 
 
 def open_bucket(storage: Storage, bucket: str, *, stall_s: float = STALL_S) -> S3Store:
@@ -155,6 +223,8 @@ def _error(storage: Storage, uri: str, exc: Exception) -> Exception:
     code = found[1] if found else ""
     if code == "NoSuchBucket":
         return SourceNotFound(f"there is no bucket {bucket} at {where}; create it, or check its name")
+    if code == "NoSuchVersion":
+        return SourceNotFound(f"{shown} has no such version any more at {where}; upload it again")
     if isinstance(exc, FileNotFoundError):
         return SourceNotFound(f"there is no object {shown} at {where}; check bucket and key")
     if code in ("InvalidRange", "416"):

@@ -7,6 +7,8 @@ alone. A picture that can't be read is a result; a failure of ours is none, and 
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 from classy import answers
 from classy.errors import (
     FINAL,
+    GONE,
     BadRequest,
     SourceNotFound,
+    SourceReplaced,
     UnusableURL,
     UploadDelayed,
 )
@@ -30,8 +34,10 @@ from classy.settings import Settings
 from graphpipe_fn.errors import GraphPipeError
 from graphpipe_fn.messages import Call, Error, Timing
 
+log = logging.getLogger(__name__)
 JSON = "application/json; charset=utf-8"
 KEY_BYTES = 1024  # of an S3 key, at most
+RESULT_BYTES = 1_000_000  # of a result that is read again: a thousand labels in three languages have 0.1 MB
 Answered = tuple[list[dict[str, Any]], tuple[Timing, ...]]
 
 
@@ -40,7 +46,7 @@ class Uploads:
     Deal with events of uploads.
 
     Args:
-        classify: Answers for pictures by their URIs, and records the answers where records are kept: each then
+        classify: Answers for announced pictures, and records the answers where records are kept: each then
             says so, under "recorded".
         recorder: None where no records are kept.
         hand_on: Sends a picture on its way where nobody waits for it; its outcome comes back by finish().
@@ -51,11 +57,11 @@ class Uploads:
         self,
         settings: Settings,
         manifests: Manifests,
-        classify: Callable[[Sequence[Source], Call], Answered],
+        classify: Callable[[Sequence[ObjectRef], Call], Answered],
         *,
         recorder: Recorder | None,
         now: Callable[[], datetime],
-        hand_on: Callable[[Source, Manifest, Call], None] | None = None,
+        hand_on: Callable[[ObjectRef, Manifest, Call], None] | None = None,
     ) -> None:
         self._results = settings.results.rstrip("/")
         self._own = {
@@ -120,9 +126,9 @@ class Uploads:
         handed: dict[str, Any] = {}
         if self._hand_on and todo:
             for ref in todo:
-                self._hand_on(_source(ref), manifest, call)
+                self._hand_on(ref, manifest, call)
             handed, todo = {"handed_on": [ref.uri for ref in todo]}, []
-        entries, hops = self._classify([_source(ref) for ref in todo], call) if todo else ([], ())
+        entries, hops = self._classify(todo, call) if todo else ([], ())
         found = dict(zip(todo, entries, strict=True))
         late = {ref: why for ref, entry in found.items() if (why := _delay(entry))}
         found |= {ref: self._refused(ref, exc, manifest, call) for ref, exc in odd.items()}
@@ -150,14 +156,10 @@ class Uploads:
             return ""
         if self._recorder:
             record = self._recorder.store.get(object_identity(ref.bucket, ref.key, ref.version, model))
-            # An object that was not there may have come back, with the same etag.
-            if record is None or (record.refusal is not None and record.refusal.code == SourceNotFound.code):
+            if record is None or (record.refusal is not None and record.refusal.code in GONE):
                 return ""
-        if self._results:
-            try:
-                self._storage.size(self._place(ref, model))
-            except SourceNotFound:
-                return ""
+        if self._results and not self._has_result(ref, model):
+            return ""
         return f"{ref.uri} was classified by {model} before"
 
     def _refused(self, ref: ObjectRef, exc: UnusableURL, manifest: Manifest, call: Call) -> dict[str, Any]:
@@ -165,7 +167,7 @@ class Uploads:
         entry = answers.refusal(0, Error(exc.code, exc.message), retryable=False)
         if self._recorder:
             refusal = Refusal(exc.code, exc.message)
-            record = self._recorder.record(refusal, source=_source(ref), manifest=manifest, call=call)
+            record = self._recorder.record(refusal, source=source_of_object(ref), manifest=manifest, call=call)
             entry |= answers.recorded(record)
         return entry
 
@@ -173,12 +175,24 @@ class Uploads:
         self, ref: ObjectRef, entry: dict[str, Any], manifest: Manifest, hops: Sequence[Timing], call: Call
     ) -> dict[str, Any]:
         """Return one object's result, written where the settings say."""
+        code = entry["error"]["code"] if "error" in entry else 0
+        if code == SourceReplaced.code:
+            log.warning("call %s: %s", call.id, entry["error"]["message"])
         value = {"source": ref.uri, "version": ref.version, **entry, "timings": answers.timings(hops)}
-        if self._results:
+        # What is gone by now another delivery of the event may have seen in time.
+        if self._results and not (code in GONE and self._has_result(ref, manifest.ref)):
             value["classified_at"] = self._now().isoformat()
             value["call_id"] = call.id
             self._storage.put(self._place(ref, manifest.ref), answers.encode(value), content_type=JSON)
         return value
+
+    def _has_result(self, ref: ObjectRef, model: str) -> bool:
+        """Return whether a result is written that stays: any but that the object was gone."""
+        try:
+            result = self._storage.get(self._place(ref, model), limit_bytes=RESULT_BYTES)
+        except SourceNotFound:
+            return False
+        return _code(result) not in GONE
 
     def _place(self, ref: ObjectRef, model: str) -> str:
         """Return the result's own URI: the same for every delivery of the same event."""
@@ -198,7 +212,8 @@ class Uploads:
         return self._objects
 
 
-def _source(ref: ObjectRef) -> Source:
+def source_of_object(ref: ObjectRef) -> Source:
+    """Return where an announced picture came from, for its record."""
     return Source("bucket", ref.uri, ref.bucket, ref.key, ref.version)
 
 
@@ -208,6 +223,14 @@ def _unaddressable(ref: ObjectRef) -> UnusableURL | None:
     except UnusableURL as exc:
         return exc
     return None
+
+
+def _code(result: bytes) -> int:
+    """Return the error's code of a result that was written before, 0 where there is none."""
+    try:
+        return int(json.loads(result)["error"]["code"])
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 def _delay(entry: Mapping[str, Any]) -> str:

@@ -13,14 +13,14 @@ S3_ETAG = "d41d8cd98f00b204e9800998ecf8427e"
 OCI_ETAG = "e1f0a1b2-0c3d-4e5f-8a9b-0123456789ab"
 
 
-def _ref(key: str, version: str = S3_ETAG) -> ObjectRef:
-    return ObjectRef("classy-inbox", key, version)
+def _ref(key: str, version: str = S3_ETAG, *, versioned: bool = False) -> ObjectRef:
+    return ObjectRef("classy-inbox", key, version, versioned)
 
 
 # Sample → the objects that it announces, and how much else is in it.
 GOOD: dict[str, tuple[list[ObjectRef], int]] = {
     "s3-put": ([_ref("photos/dog.jpg")], 0),
-    "s3-put-versioned": ([_ref("photos/dog.jpg", "096fKKXTRTtl3on89fVO.nfljtsv6qko")], 0),
+    "s3-put-versioned": ([_ref("photos/dog.jpg", "096fKKXTRTtl3on89fVO.nfljtsv6qko", versioned=True)], 0),
     "s3-multipart-encoded-key": (
         [_ref("2026/a b+c 日本 100%25.jpg", "9b2cf535f27731c974343645a3985328-3")], 0
     ),
@@ -41,7 +41,7 @@ GOOD: dict[str, tuple[list[ObjectRef], int]] = {
     "oci-created-cased-otherwise": ([_ref("cased.jpg", OCI_ETAG)], 0),
     "oci-created-missing-keys": ([_ref("photos/b/o/sparse.jpg", "")], 0),
     "oci-created-cloudevents-1-0": ([_ref("modern.jpg", OCI_ETAG)], 0),
-    "oci-created-versioned": ([_ref("versioned.jpg", "7b0d3f2e-aaaa-bbbb-cccc-000000000001")], 0),
+    "oci-created-versioned": ([_ref("versioned.jpg", "7b0d3f2e-aaaa-bbbb-cccc-000000000001", versioned=True)], 0),
     "oci-deleted": ([], 1),
     "oci-updated": ([], 1),
     "oci-bucket-created": ([], 1),
@@ -49,7 +49,9 @@ GOOD: dict[str, tuple[list[ObjectRef], int]] = {
     "oci-unaddressable-key": ([_ref("photos/../dog.jpg", OCI_ETAG)], 0),
     "cloudevents-of-another-service": ([], 1),
     "eventbridge-created": ([_ref("photos/dog.jpg")], 0),
-    "eventbridge-created-versioned": ([_ref("photos/dog.jpg", "096fKKXTRTtl3on89fVO.nfljtsv6qko")], 0),
+    "eventbridge-created-versioned": (
+        [_ref("photos/dog.jpg", "096fKKXTRTtl3on89fVO.nfljtsv6qko", versioned=True)], 0
+    ),
     "eventbridge-plain-key": ([_ref("plain+name 100%25 日本.jpg")], 0),
     "eventbridge-folder": ([], 1),
     "eventbridge-deleted": ([], 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -103,11 +104,11 @@ class Scene:
     def upload(self, key: str, data: bytes) -> dict[str, Any]:
         """Put an object into the inbox and tell Classy; return what it answers."""
         self.objects.put(f"s3://{INBOX}/{key}", data)
-        return self.announce(key)
+        return self.announce(key, _etag(data))
 
-    def announce(self, key: str) -> dict[str, Any]:
+    def announce(self, key: str, etag: str) -> dict[str, Any]:
         """Tell Classy of an object once more."""
-        entry = {"bucket": {"name": INBOX}, "object": {"key": key, "eTag": "e1", "size": 1}}
+        entry = {"bucket": {"name": INBOX}, "object": {"key": key, "eTag": etag, "size": 1}}
         event = {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": entry}]}
         reply = self.front.answer(json.dumps(event).encode(), Call(id="begin"))
         return {"status": reply.status, **json.loads(reply.body())}
@@ -163,6 +164,10 @@ def scene(storage: LocalStorage, model_uri: str, tmp_path: Path) -> Iterator[Sce
 PHOTO = picture("JPEG", b"")
 
 
+def _etag(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
 def test_an_upload_is_handed_on_and_recorded_at_the_end(scene: Scene) -> None:
     """The event is answered at once; record and result are those of a Classy that waits."""
     begun = scene.upload("a.jpg", PHOTO)
@@ -195,13 +200,27 @@ def test_what_comes_twice_is_recorded_once(scene: Scene) -> None:
     """Every message doubled, and the event as well: one record, one result."""
     scene.functions.doubled = True
     scene.upload("a.jpg", PHOTO)
-    scene.announce("a.jpg")
+    scene.announce("a.jpg", _etag(PHOTO))
     scene.functions.run()
     assert len(scene.functions.answers) == 32  # 2 events of 4 doubled messages each
     assert len(scene.kept()) == 1
     assert len(scene.objects.list(scene.environ["CLASSY_RESULTS"])) == 1
-    again = scene.announce("a.jpg")
+    again = scene.announce("a.jpg", _etag(PHOTO))
     assert (again["ignored"], scene.functions.waiting) == (1, [])
+
+
+def test_what_is_overwritten_on_its_way_is_refused(scene: Scene) -> None:
+    """The Downloader knows what it was sent for, and the newer upload has its own message."""
+    scene.upload("a.jpg", PHOTO)
+    newer = picture("PNG", b"")
+    scene.upload("a.jpg", newer)
+    scene.functions.run()
+    assert {record.source.version: record.refusal and record.refusal.code for record in scene.kept()} == {
+        _etag(PHOTO): 42414, _etag(newer): None
+    }  # fmt: skip
+    assert {record.source.uri for record in scene.kept()} == {f"s3://{INBOX}/a.jpg"}
+    assert len(scene.objects.list(scene.environ["CLASSY_RESULTS"])) == 2
+    assert scene.functions.dead == []
 
 
 @pytest.mark.parametrize("uri", [*STAGES, FRONT])
@@ -248,7 +267,7 @@ def test_an_event_that_can_not_be_queued_comes_again(scene: Scene) -> None:
 
 
 SOURCE = Source("bucket", "s3://b/k", "b", "k", "v")
-REQUEST = begin(SOURCE, (STAGES[1], FRONT), call=Call(), model="small@1")
+REQUEST = begin(SOURCE, SOURCE.uri, (STAGES[1], FRONT), call=Call(), model="small@1")
 
 
 def _with(**changes: Any) -> InferRequest:
@@ -305,7 +324,9 @@ def test_an_outcome_that_is_none_is_refused(scene: Scene, message: InferRequest)
 def test_the_route_survives_the_wire() -> None:
     """What is sent along is read back as it was, for any key."""
     source = replace(SOURCE, uri="s3://b/日本 ü+.jpg", key="日本 ü+.jpg")
-    sent = decode_request(b"".join(encode_request(begin(source, STAGES, call=Call(), model="m@1", thumbnail_px=160))))
+    sent = decode_request(
+        b"".join(encode_request(begin(source, source.uri, STAGES, call=Call(), model="m@1", thumbnail_px=160)))
+    )
     assert isinstance(sent, InferRequest)
     config = json.loads(sent.config)
     assert Then.parse(config[THEN]) == Then(STAGES, source)

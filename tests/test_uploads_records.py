@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,16 +18,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from clouds import Cloud
-from event_samples import GOOD, RUBBISH, UNADDRESSABLE, sample
+from event_samples import GOOD, OCI_ETAG, RUBBISH, UNADDRESSABLE, sample
 from exif_blocks import OFFSET, TAKEN, block, degrees, picture, rationals, text
 from small_models import small_store
 from small_records import EVERYTHING, record
 from test_local_storage import stored
 
 from classy.cli import main
+from classy.events import ObjectRef
 from classy.front import Classy
 from classy.local.storage import LocalStorage
 from classy.objects import ObjectStorage
@@ -45,13 +49,16 @@ PHOTO = picture("JPEG", EXIF)
 TAKEN_AT = datetime(2026, 11, 20, 18, 30, tzinfo=timezone(timedelta(hours=9)))
 EXACT = Place(-(33 * 3600 + 51 * 60 + 24.51) / 3600, (151 * 3600 + 12 * 60 + 40.5) / 3600, 58.25)
 History = Callable[..., tuple[int, str, str]]
-BUCKETS = ("classy-inbox", "classy-results", "elsewhere")
+BUCKETS = ("classy-inbox", "classy-results", "classy-versions", "elsewhere")
 
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStorage]:
     folder = tmp_path_factory.mktemp("storage")
     with stored(folder, buckets=BUCKETS, inbox="classy-inbox") as started:
+        s3 = started.s3()
+        s3.put_bucket_versioning(Bucket="classy-versions", VersioningConfiguration={"Status": "Enabled"})
+        s3.close()
         yield started
 
 
@@ -88,6 +95,36 @@ class Scene:
             s3.put_object(Bucket="classy-inbox", Key=key, Body=data)
         s3.close()
 
+    def put(self, key: str, data: bytes, bucket: str = "classy-inbox") -> ObjectRef:
+        """Put an object; return it as an event of it names it."""
+        s3 = self.storage.s3()
+        said = s3.put_object(Bucket=bucket, Key=key, Body=data)
+        s3.close()
+        if version := said.get("VersionId"):
+            return ObjectRef(bucket, key, version, True)
+        return ObjectRef(bucket, key, said["ETag"].strip('"'))
+
+    def put_in_parts(self, key: str, data: bytes) -> ObjectRef:
+        """Put an object whose etag is no MD5 sum."""
+        s3 = self.storage.s3()
+        where: Any = {"Bucket": "classy-inbox", "Key": key}
+        where["UploadId"] = s3.create_multipart_upload(**where)["UploadId"]
+        part = s3.upload_part(**where, PartNumber=1, Body=data)
+        etag = s3.complete_multipart_upload(
+            **where, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        )["ETag"]
+        s3.close()
+        return ObjectRef("classy-inbox", key, etag.strip('"'))
+
+    def delete(self, ref: ObjectRef, *, version: str = "") -> None:
+        """Delete an object, or one version of it."""
+        s3 = self.storage.s3()
+        if version:
+            s3.delete_object(Bucket=ref.bucket, Key=ref.key, VersionId=version)
+        else:
+            s3.delete_object(Bucket=ref.bucket, Key=ref.key)
+        s3.close()
+
     def keys(self) -> list[str]:
         """Return the keys of all objects in the inbox."""
         s3 = self.storage.s3()
@@ -117,7 +154,7 @@ def scene(storage: LocalStorage, model_uri: str, tmp_path: Path) -> Iterator[Sce
         "CLASSY_MODEL_STORE": model_uri,
         "CLASSY_MODEL": "small",
         "CLASSY_MODEL_CACHE": "memory",
-        "CLASSY_BUCKETS": "classy-inbox",
+        "CLASSY_BUCKETS": "classy-inbox classy-versions",
         "CLASSY_RECORDS": f"sqlite:///{tmp_path}/records.db",
         "CLASSY_LANGUAGE": "en",
     }
@@ -128,7 +165,10 @@ def scene(storage: LocalStorage, model_uri: str, tmp_path: Path) -> Iterator[Sce
     store.close()
 
 
-def event_of(*keys: str, etag: str = "e1", bucket: str = "classy-inbox") -> dict[str, Any]:
+PHOTO_ETAG = hashlib.md5(PHOTO, usedforsecurity=False).hexdigest()
+
+
+def event_of(*keys: str, etag: str = PHOTO_ETAG, bucket: str = "classy-inbox") -> dict[str, Any]:
     return {
         "Records": [
             {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": k, "eTag": etag}}}
@@ -137,13 +177,30 @@ def event_of(*keys: str, etag: str = "e1", bucket: str = "classy-inbox") -> dict
     }
 
 
+def stored_as_told(scene: Scene, name: str, data: bytes) -> tuple[dict[str, Any], list[ObjectRef]]:
+    """Put a sample's objects; return the sample with the etags and versions that the storage gave them."""
+    said, refs = json.dumps(sample(name), ensure_ascii=False), []
+    for ref in GOOD[name][0]:
+        if name in UNADDRESSABLE or not ref.version:
+            refs.append(ref)
+            if name not in UNADDRESSABLE:
+                scene.put(ref.key, data)
+            continue
+        bucket = "classy-versions" if ref.versioned else ref.bucket
+        now = scene.put_in_parts(ref.key, data) if "-3" in ref.version[-2:] else scene.put(ref.key, data, bucket)
+        if ref.version == OCI_ETAG:
+            now = replace(now, version=OCI_ETAG)  # Oracle's own, which its S3 interface need not tell
+        said = said.replace(ref.version, now.version).replace(ref.bucket, now.bucket)
+        refs.append(now)
+    return json.loads(said), refs
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_each_event_leads_to_one_record_or_one_polite_refusal(scene: Scene, name: str) -> None:
     """However often it is delivered, and a text that was uploaded is recorded as refused."""
-    objects, ignored = GOOD[name]
-    openable = [ref.key for ref in objects] if name not in UNADDRESSABLE else []
-    scene.upload(*openable, data=b"not a picture" if "not-a-picture" in name else PHOTO)
-    status, answer = scene.tell(sample(name), "first")
+    ignored = GOOD[name][1]
+    event, objects = stored_as_told(scene, name, b"not a picture" if "not-a-picture" in name else PHOTO)
+    status, answer = scene.tell(event, "first")
     assert (status, answer["ignored"], len(answer["reasons"])) == (200, ignored, ignored)
     assert [entry["source"] for entry in answer["results"]] == [ref.uri for ref in objects]
     assert all(entry["recorded"] is True for entry in answer["results"])
@@ -154,7 +211,7 @@ def test_each_event_leads_to_one_record_or_one_polite_refusal(scene: Scene, name
     code = 42211 if "not-a-picture" in name else 40012 if name in UNADDRESSABLE else None
     assert {kept.refusal and kept.refusal.code for kept in before} == ({code} if objects else set())
     for call_id in ("second", "third"):
-        status, answer = scene.tell(sample(name), call_id)
+        status, answer = scene.tell(event, call_id)
         assert (status, answer["results"], answer["ignored"]) == (200, [], len(objects) + ignored)
     assert scene.records == before
 
@@ -320,6 +377,156 @@ def test_an_object_that_comes_back_is_classified(scene: Scene) -> None:
     assert [kept.refusal for kept in scene.records] == [None]
 
 
+OTHER = picture("PNG", EXIF)
+
+
+def told(*refs: ObjectRef) -> dict[str, Any]:
+    """Return S3's notification of objects."""
+    found = [
+        {"key": quote_plus(ref.key), "versionId" if ref.versioned else "eTag": ref.version, "size": 1} for ref in refs
+    ]
+    return {
+        "Records": [
+            {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": ref.bucket}, "object": stored}}
+            for ref, stored in zip(refs, found, strict=True)
+        ]
+    }
+
+
+def outcomes(scene: Scene) -> dict[str, tuple[int | None, str]]:
+    """Return of each recorded version its refusal's code and its picture's SHA-256; each is there once."""
+    found = {
+        kept.source.version: (kept.refusal.code if kept.refusal else None, kept.picture_sha256)
+        for kept in scene.records
+    }
+    assert len(found) == len(scene.records)
+    return found
+
+
+def done(data: bytes) -> tuple[None, str]:
+    return None, hashlib.sha256(data).hexdigest()
+
+
+REPLACED = (42414, "")
+ORDERS = ["1 2", "2 1", "1 1 2 2 1", "2 2 1 2 1", "12", "21 1 12"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_object_that_was_overwritten_is_never_taken_for_what_it_was(
+    scene: Scene, order: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One result for what it is and one refusal for what it was, in whatever order and however often events come."""
+    both = {"1": scene.put("o.jpg", PHOTO), "2": scene.put("o.jpg", OTHER)}
+    with caplog.at_level(logging.WARNING, "classy.uploads"):
+        for place, event in enumerate(order.split()):
+            status, answer = scene.tell(told(*(both[number] for number in event)), f"call {place}")
+            assert status == 200
+            for entry in answer["results"]:
+                assert ("error" in entry) == (entry["version"] == both["1"].version)
+                assert entry["recorded"] is True
+    assert outcomes(scene) == {both["1"].version: REPLACED, both["2"].version: done(OTHER)}
+    (refused,) = (kept.refusal for kept in scene.records if kept.refusal)
+    assert refused.reason.startswith("s3://classy-inbox/o.jpg was overwritten since it was announced")
+    assert refused.reason in caplog.text
+    assert {kept.source.uri for kept in scene.records} == {"s3://classy-inbox/o.jpg"}
+
+
+def test_an_object_that_is_overwritten_by_what_it_was_is_classified(scene: Scene) -> None:
+    """Its first event met another object; the same bytes come with the same etag, and their event finds them."""
+    first, second = scene.put("o.jpg", PHOTO), scene.put("o.jpg", OTHER)
+    scene.tell(told(first))
+    assert outcomes(scene) == {first.version: REPLACED}
+    assert scene.put("o.jpg", PHOTO) == first
+    scene.tell(told(first))
+    scene.tell(told(second))
+    assert outcomes(scene) == {first.version: done(PHOTO), second.version: REPLACED}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_version_of_an_object_has_its_own_result(scene: Scene, order: str) -> None:
+    """A bucket that keeps versions loses none: each is read as its event names it, behind a deletion too."""
+    key = f"versions {order}.jpg"
+    both = {"1": scene.put(key, PHOTO, "classy-versions"), "2": scene.put(key, OTHER, "classy-versions")}
+    scene.delete(both["1"])  # a mark only: both are still there
+    for event in order.split():
+        assert scene.tell(told(*(both[number] for number in event)))[0] == 200
+    assert outcomes(scene) == {both["1"].version: done(PHOTO), both["2"].version: done(OTHER)}
+
+
+def test_a_version_that_is_gone_is_refused(scene: Scene) -> None:
+    """For good, and the newer one is not taken for it."""
+    first, second = scene.put("g.jpg", PHOTO, "classy-versions"), scene.put("g.jpg", OTHER, "classy-versions")
+    scene.delete(first, version=first.version)
+    for _ in range(2):
+        status, answer = scene.tell(told(first, second))
+        assert (status, answer["results"][0]["error"]["code"]) == (200, 42413)
+        assert "has no such version any more" in answer["results"][0]["error"]["message"]
+    assert outcomes(scene) == {first.version: (42413, ""), second.version: done(OTHER)}
+
+
+def test_a_deleted_object_is_refused(scene: Scene) -> None:
+    """Its event comes no more, whoever was first."""
+    ref = scene.put("d.jpg", PHOTO)
+    scene.delete(ref)
+    for _ in range(2):
+        status, answer = scene.tell(told(ref))
+        assert (status, answer["results"][0]["error"]["code"]) == (200, 42413)
+    assert outcomes(scene) == {ref.version: (42413, "")}
+
+
+def test_without_records_the_results_say_the_same(scene: Scene) -> None:
+    """What was overwritten, or gone, is looked for again when its event comes again; what has a result is not."""
+    plain = scene.another(CLASSY_RECORDS="", CLASSY_RESULTS="s3://classy-results/only")
+
+    def results() -> dict[str, Any]:
+        values = [
+            json.loads(scene.objects.get(uri, limit_bytes=100_000))
+            for uri in scene.objects.list("s3://classy-results/only")
+        ]
+        return {value["version"]: value.get("error", {}).get("code") for value in values}
+
+    first, second = scene.put("o.jpg", PHOTO), scene.put("o.jpg", OTHER)
+    for ref in (second, first, second, first):
+        assert plain.tell(told(ref))[0] == 200
+    assert results() == {first.version: 42414, second.version: None}
+    scene.put("o.jpg", PHOTO)
+    plain.tell(told(second, first))
+    assert results() == {first.version: None, second.version: None}
+    scene.delete(first)
+    assert plain.tell(told(second, first))[1]["ignored"] == 2
+
+
+WRITTEN: list[Any] = [
+    pytest.param(lambda etag: etag, id="bare"),
+    pytest.param(lambda etag: f'"{etag}"', id="in quotes"),
+    pytest.param(lambda etag: f'W/"{etag}"', id="weak"),
+    pytest.param(str.upper, id="in capitals"),
+]
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("write", WRITTEN)
+def test_an_etag_is_known_however_it_is_written(scene: Scene, write: Callable[[str], str], in_parts: bool) -> None:
+    """Of one piece or of parts."""
+    ref = (scene.put_in_parts if in_parts else scene.put)("w.jpg", PHOTO)
+    assert ref.version.endswith("-1") == in_parts
+    _, answer = scene.tell(told(replace(ref, version=write(ref.version))))
+    assert [entry.get("error") for entry in answer["results"]] == [None]
+
+
+def test_callers_get_the_newest_of_a_key_only(scene: Scene) -> None:
+    """Only an event says which version is read; a caller who does is refused, and nothing is recorded."""
+    old, new = scene.put("c.jpg", PHOTO, "classy-versions"), scene.put("c.jpg", OTHER, "classy-versions")
+    for uri in (old.pinned, new.pinned, "S3://etag=x@classy-versions/c.jpg", "s3://me:secret@classy-versions/c.jpg"):
+        status, answer = scene.ask(json.dumps({"name": uri}).encode())
+        assert (status, answer["error"]["code"]) == (400, 40012)
+        assert "://classy-versions/c.jpg was sent with something before its bucket" in answer["error"]["message"]
+        assert "secret" not in json.dumps(answer)
+    assert scene.records == ()
+    _, answer = scene.ask(json.dumps({"images": [old.pinned, new.uri]}).encode())
+    assert ["error" in entry for entry in answer["results"]] == [True, False]
+
+
 def test_our_own_results_are_no_uploads(scene: Scene) -> None:
     """A result that is announced is passed by; results amid the uploads are refused before the first is written."""
     scene.upload("h.jpg", "results/classy-inbox/x.jpg/e.small@1.json")
@@ -414,6 +621,23 @@ def test_every_topology_keeps_the_same_records(cloud: Cloud, tmp_path: Path, top
         ("missing.jpg", 42413, None, None, 0, False),
         ("", None, TAKEN_AT, EXACT, 5, True),
     }
+
+
+@pytest.mark.parametrize("topology", ["in-process", "caller-led", "server-led", "hybrid"])
+def test_every_topology_reads_what_an_event_names(cloud: Cloud, tmp_path: Path, topology: str) -> None:
+    """The functions' Downloader knows which object is meant, whoever calls it."""
+    environ = {**cloud.settings(topology), "CLASSY_RECORDS": f"sqlite:///{tmp_path}/records.db"}
+    front = Classy(Settings.from_env(environ), now=lambda: NOW)
+    cloud.objects.put("s3://classy-photos/told.png", OTHER)
+    now, before = (
+        ObjectRef("classy-photos", "told.png", hashlib.md5(data, usedforsecurity=False).hexdigest())
+        for data in (OTHER, PHOTO)
+    )
+    reply = front.answer(json.dumps(told(now, before)).encode(), Call())
+    front.close()
+    entries = json.loads(reply.body())["results"]
+    assert [entry.get("error", {}).get("code") for entry in entries] == [None, 42414]
+    assert entries[0]["picture_sha256"] == done(OTHER)[1]
 
 
 def test_an_upload_to_the_cloud_leaves_one_record(cloud: Cloud, kept_by_the_cloud: SqlRecords) -> None:
