@@ -145,6 +145,8 @@ BUCKETS: list[tuple[str, str, set[str]]] = [
     ("classy", "s3:PutObject", {"results/results/*", "pictures/*", "results/handover/*"}),
     ("main", "s3:GetObject", {"models/*", "results/results/*", "pictures/*", "uploads/*"}),
     ("downloader", "s3:GetObject", {"uploads/*", "results/handover/*"}),
+    ("main", "s3:GetObjectVersion", {"uploads/*"}),
+    ("downloader", "s3:GetObjectVersion", {"uploads/*"}),
     ("downloader", "s3:PutObject", {"results/handover/*"}),
     ("preprocessor", "s3:GetObject", {"models/*", "results/handover/*"}),
     ("vgg", "s3:GetObject", {"models/*", "results/handover/*"}),
