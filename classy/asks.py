@@ -14,7 +14,6 @@ with the options top_k, language and model beside any of the JSON forms.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -97,10 +96,24 @@ def parse_json(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as exc:
-        raise BadRequest(f"the body looks like JSON but can't be read ({exc}); {HOW}") from exc
+        raise BadRequest(f"the body looks like JSON but can't be read ({_unread(exc)}); {HOW}") from exc
     if not isinstance(value, dict):
-        raise BadRequest(f"the body must be a JSON object, not a {type(value).__name__}; {HOW}")
+        raise BadRequest(f"the body must be a JSON object, not {_shown(value)}; {HOW}")
     return value
+
+
+def _unread(exc: Exception) -> str:
+    """Return why JSON can't be read, in its own words rather than Python's."""
+    if isinstance(exc, RecursionError):
+        return "it is nested too deep"
+    if isinstance(exc, json.JSONDecodeError):
+        return str(exc)
+    return "it is no UTF-8" if isinstance(exc, UnicodeDecodeError) else "a number has too many digits"
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of a value as JSON has it, for its sender."""
+    return f"{json.dumps(value, ensure_ascii=False):.60}"
 
 
 def parse_query(method: str, query: str) -> dict[str, Any]:
@@ -160,6 +173,8 @@ def _entry(place: int, entry: Any) -> str | bytes | GraphPipeError:
                 raise BadRequest('must be a URL, {"name": URL} or {"image": BASE64}')
             ((key, value),) = entry.items()
             return _source(key, value)
+        if not isinstance(entry, str):
+            raise BadRequest(f'must be a URL, {{"name": URL}} or {{"image": BASE64}}, not {_shown(entry)}')
         return _source("", entry)
     except BadRequest as exc:
         return BadRequest(f'"images"[{place}]: {exc.message}')
@@ -192,10 +207,12 @@ def _options(value: Mapping[str, Any], defaults: Options) -> Options:
 
 def _source(key: str, value: Any) -> str | bytes:
     if key == "image":
+        if not isinstance(value, str):
+            raise BadRequest(f'"image" must be a text, a picture in base64, not {_shown(value)}')
         try:
             text = value.partition(",")[2] if value.startswith("data:") else value
             picture = base64.b64decode(text, validate=True)
-        except (AttributeError, TypeError, binascii.Error, ValueError) as exc:
+        except ValueError as exc:  # binascii.Error too
             raise BadRequest(f'"image" must be a picture in base64 ({exc})') from exc
         if not picture:
             raise BadRequest('"image" is empty; send a picture in base64')
@@ -205,7 +222,7 @@ def _source(key: str, value: Any) -> str | bytes:
 
 def _text(value: Any, key: str, *, empty: bool = True) -> str:
     if not isinstance(value, str) or not (value.strip() or empty):
-        raise BadRequest(f'"{key}" must be {"a URL" if not empty else "a text"}, not {value!r:.60}')
+        raise BadRequest(f'"{key}" must be {"a URL" if not empty else "a text"}, not {_shown(value)}')
     try:
         value.encode()
     except UnicodeEncodeError as exc:
@@ -215,13 +232,13 @@ def _text(value: Any, key: str, *, empty: bool = True) -> str:
 
 def _top_k(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= TOP_K_MAX:
-        raise BadRequest(f'"top_k" must be a whole number from 1 to {TOP_K_MAX}, not {value!r:.60}')
+        raise BadRequest(f'"top_k" must be a whole number from 1 to {TOP_K_MAX}, not {_shown(value)}')
     return value
 
 
 def _language(value: Any) -> str:
     if value not in LANGUAGES:
-        raise BadRequest(f'"language" must be one of {_listed(LANGUAGES)}, not {value!r:.60}')
+        raise BadRequest(f'"language" must be one of {_listed(LANGUAGES)}, not {_shown(value)}')
     return str(value)
 
 

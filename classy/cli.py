@@ -136,7 +136,7 @@ def _web_assets(args: argparse.Namespace, state_dir: Path) -> int:
 
 def _history(args: argparse.Namespace, state_dir: Path) -> int:
     from classy.peers import aws_access
-    from classy.records import report
+    from classy.records import columns, report
     from classy.records.store import open_records
     from classy.records.values import Box, Query
 
@@ -158,8 +158,12 @@ def _history(args: argparse.Namespace, state_dir: Path) -> int:
     )
     store = open_records(url or f"sqlite:///{local}", aws_access(settings))
     try:
-        printer = {"json": report.print_json, "csv": report.print_csv, "table": report.print_table}[args.format]
-        printer(report.found(store, query, args.limit))
+        if args.by_model:
+            shown = {"json": columns.print_json, "csv": columns.print_csv, "table": columns.print_table}[args.format]
+            shown(columns.found(store, query, args.limit))
+        else:
+            printer = {"json": report.print_json, "csv": report.print_csv, "table": report.print_table}[args.format]
+            printer(report.found(store, query, args.limit))
     finally:
         store.close()
     return 0

@@ -150,6 +150,12 @@ def disputed_area(latitude_deg: float, longitude_deg: float, language: Language 
     return area.names[get_args(Language).index(language)] if area else ""
 
 
+def disputed_names(latitude_deg: float, longitude_deg: float) -> dict[str, str]:
+    """Return what the area is called in each language; none for a point that nobody disputes."""
+    area = _disputed(latitude_deg, longitude_deg)
+    return dict(zip(get_args(Language), area.names, strict=True)) if area else {}
+
+
 def country_name(code: str, language: Language = "en") -> str:
     """Return what a country is called in a language; the code itself where it is none."""
     names = _names().get(code)

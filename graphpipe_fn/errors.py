@@ -74,7 +74,7 @@ class NotFound(GraphPipeError):
 
 
 class MethodNotAllowed(GraphPipeError):
-    """An HTTP verb other than GET, HEAD and POST."""
+    """An HTTP verb that this path does not take."""
 
     code = 40500
 

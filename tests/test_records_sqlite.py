@@ -139,7 +139,7 @@ def test_a_full_disk_is_said(path: Path) -> None:
     full = SqlRecords(url_of(path))
     sa.event.listen(full._engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count = {pages}"))
     full._engine.dispose()
-    with pytest.raises(RecordsFailed, match="full"):
+    with pytest.raises(RecordsFailed, match="its disk is full; make room there"):
         _ = [full.put(record(number)) for number in range(1_000)]
     assert full.get(EVERYTHING.identity) == EVERYTHING
     full.close()
@@ -159,7 +159,7 @@ def test_a_store_that_somebody_holds_is_waited_for_and_then_given_up(path: Path)
     impatient = SqlRecords(url_of(path))
     sa.event.listen(impatient._engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout = 50"))
     impatient._engine.dispose()
-    with pytest.raises(RecordsFailed, match="locked"):
+    with pytest.raises(RecordsFailed, match="locked by another process; try again"):
         impatient.put(record(3))
     assert impatient.has(record(2).identity)  # readers don't wait
     holder.execute("ROLLBACK")

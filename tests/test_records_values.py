@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
 import pytest
 from small_records import CUP, MODEL, REFUSAL, record
 
-from classy.records.values import Place, object_identity
+from classy.errors import BadRequest
+from classy.records.values import Box, Place, Query, object_identity
 
 
 def test_an_events_identity_is_known_before_its_object_is_fetched() -> None:
@@ -32,6 +34,29 @@ def test_a_record_that_says_nothing_is_not_made(make: Any, complaint: str) -> No
     """A mistake of ours shows where it is made."""
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+WRONG: list[Any] = [
+    pytest.param("1,2,3", "'1,2,3' is no box; give WEST,SOUTH,EAST,NORTH", id="three"),
+    pytest.param("-181,0,0,0", "its west is -181; give -180 to 180", id="west"),
+    pytest.param("0,-91,0,0", "its south is -91; give -90 to 90", id="south"),
+    pytest.param("0,0,1e9,0", "its east is 1e+09; give -180 to 180", id="east"),
+    pytest.param("0,0,0,nan", "its north is nan; give -90 to 90", id="north"),
+    pytest.param("0,10,1,5", "its south (10) is above its north (5)", id="upside down"),
+]
+
+
+@pytest.mark.parametrize(("text", "complaint"), WRONG)
+def test_a_box_that_is_none_says_which_side_is_wrong(text: str, complaint: str) -> None:
+    """By its name and value, and what it may be."""
+    with pytest.raises(BadRequest, match=re.escape(complaint)):
+        Box.parse(text)
+
+
+def test_a_source_of_no_bucket_is_refused() -> None:
+    """It would find what lies in no bucket: uploads and URLs."""
+    with pytest.raises(BadRequest, match="names no bucket"):
+        Query(source="s3://")
 
 
 COARSE: list[Any] = [

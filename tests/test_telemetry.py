@@ -144,6 +144,7 @@ def test_metrics_count_calls_pictures_and_requests(settings: Settings) -> None:
     counted = {key[1:]: value for key, value in found.items() if key[0] == "classy_http_request_seconds_count"}
     assert counted[("200", "POST", "classify")] == 1
     assert counted[("404", "none", "none")] == 1
+    assert "/metrics" in client.get("/api/openapi.json").json["paths"]
     assert "here-" not in shown.text
     assert found["process_cpu_seconds_total",] > 0
 
@@ -151,7 +152,9 @@ def test_metrics_count_calls_pictures_and_requests(settings: Settings) -> None:
 def test_metrics_are_there_only_where_they_are_asked_for(settings: Settings) -> None:
     """Without Prometheus there is no such page."""
     classy = Classy(settings)
-    assert create_app(classy, settings).test_client().get("/metrics").status_code == 404
+    client = create_app(classy, settings).test_client()
+    assert client.get("/metrics").status_code == 404
+    assert "/metrics" not in client.get("/api/openapi.json").json["paths"]
     classy.close()
 
 

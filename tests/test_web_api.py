@@ -286,6 +286,49 @@ def test_records_are_found_as_they_are_asked_for(client: FlaskClient) -> None:
         assert (query, len(client.get(f"/api/records?{query}").json["records"])) == (query, count)
 
 
+def test_models_stand_side_by_side(tmp_path: Path) -> None:
+    """Each picture once with the result of every model, page after page, filtered as records are."""
+    with web_app(tmp_path) as app:
+        client = app.test_client()
+        for data in (RED, BLUE):
+            client.post("/api/classify", data=data, content_type="image/png")
+        publish_second(tmp_path)
+        assert client.post("/api/reclassify", json={"model": "small@2"}).json["done"] == 2
+        answer = client.get("/api/history").json
+        assert (answer["models"], answer["next"]) == (["small@1", "small@2"], "")
+        assert [sorted(row["results"]) for row in answer["pictures"]] == [["small@1", "small@2"]] * 2
+        for row in answer["pictures"]:
+            for ref, result in row["results"].items():
+                record = client.get(f"/api/records/{result['id']}").json
+                assert f"{record['model']['name']}@{record['model']['version']}" == ref
+                assert (record["picture"], record["label"]) == (row["picture"], result["label"])
+        pictures, path = [], "/api/history?limit=1&model=small@1"
+        while path:
+            page = client.get(path)
+            pictures += [row["picture"] for row in page.json["pictures"]]
+            link = page.headers.get("Link", "")
+            path = "/api/history" + link[1 : link.index(">")] if link else ""
+        assert sorted(pictures) == sorted(row["picture"] for row in answer["pictures"])
+        assert client.get("/api/history?model=other").json["pictures"] == []
+        problem(client.get("/api/history?format=csv"), 400, 40011)
+        problem(client.get("/api/history?after=x"), 400, 40011)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/api/records/zzz", "\"id\" can't be 'zzz'; it takes the id of a record: 64 digits 0-9 and a-f"),
+        ("/api/records?picture=x", 'a record\'s "picture": 64 digits 0-9 and a-f'),
+        ("/api/records?box=0,10,1,5", "its south (10) is above its north (5)"),
+        ("/api/records?source=s3://", "names no bucket; give s3://BUCKET"),
+    ],
+    ids=["id", "picture", "box", "source"],
+)
+def test_a_parameter_that_is_none_is_told_what_it_takes(client: FlaskClient, path: str, words: str) -> None:
+    """In words that lead to a better one."""
+    assert words in problem(client.get(path), 400, 40011)["detail"]
+
+
 def test_records_come_as_csv_too(client: FlaskClient) -> None:
     """With a header, and as a file for a browser."""
     answer = client.get("/api/records?format=csv")

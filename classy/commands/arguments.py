@@ -132,6 +132,9 @@ def parser(runs: Mapping[str, Run], environ: Mapping[str, str]) -> argparse.Argu
     add.add_argument("--model", default="", metavar="NAME[@VERSION]", help="the model that answered")
     add.add_argument("--source", default="", help="url, bucket or upload; s3://BUCKET; or a whole URI")
     add.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default %(default)s)")
+    add.add_argument(
+        "--by-model", action="store_true", help="one line per picture, and one column per model that has seen it"
+    )
     formats = add.add_mutually_exclusive_group()
     formats.add_argument("--json", dest="format", action="store_const", const="json", help="one JSON object per line")
     formats.add_argument("--csv", dest="format", action="store_const", const="csv", help="CSV with a header")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from classy import answers
-from classy.countries import country_name
+from classy.countries import country_name, disputed_area, disputed_names
 from classy.records.store import RecordStore
 from classy.records.values import LIMIT_MAX, Classification, Query
 from classy.report import one_line
@@ -72,6 +72,8 @@ def as_json(record: Classification) -> dict[str, Any]:
         value["place"] = {"latitude_deg": place.latitude_deg, "longitude_deg": place.longitude_deg, **altitude}
     if record.country:
         value["country"] = record.country
+    elif place is not None and (names := disputed_names(place.latitude_deg, place.longitude_deg)):
+        value["disputed_area"] = dict(names)
     value["model"] = {"name": record.model.name, "version": record.model.version, "sha256": record.model.sha256}
     value |= {**classes[0], "top_k": classes} if classes else {}
     if refusal is not None:
@@ -90,7 +92,7 @@ def print_csv(records: Iterable[Classification], into: TextIO | None = None) -> 
     writer = csv.writer(into or sys.stdout)
     writer.writerow(COLUMNS)
     for record in records:
-        writer.writerow([_cell(value) for value in _row(record)])
+        writer.writerow([cell(value) for value in _row(record)])
 
 
 def print_table(records: Iterable[Classification]) -> None:
@@ -101,7 +103,7 @@ def print_table(records: Iterable[Classification]) -> None:
             what = f"refused ({record.refusal.code}): {record.refusal.reason}"
         else:
             best = record.top_k[0]
-            what = f"{best.probability:7.2%}  {' · '.join(best.labels.values()) or best.class_index}"
+            what = f"{best.probability:7.2%}  {' · '.join(dict.fromkeys(best.labels.values())) or best.class_index}"
         more = []
         if record.taken_at is not None:
             more.append(f"taken {record.taken_at.isoformat(sep=' ', timespec='seconds')}")
@@ -109,6 +111,8 @@ def print_table(records: Iterable[Classification]) -> None:
             more.append(f"at {record.place.latitude_deg:.5g}, {record.place.longitude_deg:.5g}")
         if record.country:
             more.append(f"in {country_name(record.country)}")
+        elif record.place and (area := disputed_area(record.place.latitude_deg, record.place.longitude_deg)):
+            more.append(f"in {area}, which is disputed")
         where = record.source.uri or f"a picture sent, {record.picture_sha256[:12]}"
         if len(where) > SOURCE_CHARS:
             where = "…" + where[1 - SOURCE_CHARS :]
@@ -144,6 +148,6 @@ def _row(record: Classification) -> list[Any]:
     ]
 
 
-def _cell(value: Any) -> Any:
-    """Return a cell as it is, or with an apostrophe before a text that a spreadsheet would calculate."""
+def cell(value: Any) -> Any:
+    """Return a cell of CSV as it is, or with an apostrophe before a text that a spreadsheet would calculate."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

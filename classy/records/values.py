@@ -71,9 +71,15 @@ class Box:
     north_deg: float
 
     def __post_init__(self) -> None:
-        inside = abs(self.west_deg) <= 180 and abs(self.east_deg) <= 180
-        if not (inside and -90 <= self.south_deg <= self.north_deg <= 90):
-            raise BadRequest("a box is WEST,SOUTH,EAST,NORTH in degrees, the south not above the north")
+        order = "a box is WEST,SOUTH,EAST,NORTH in degrees"
+        for name, value, most in (
+            ("west", self.west_deg, 180), ("south", self.south_deg, 90),
+            ("east", self.east_deg, 180), ("north", self.north_deg, 90),
+        ):  # fmt: skip
+            if not abs(value) <= most:
+                raise BadRequest(f"{order}, and its {name} is {value:g}; give -{most} to {most}")
+        if self.south_deg > self.north_deg:
+            raise BadRequest(f"{order}, and its south ({self.south_deg:g}) is above its north ({self.north_deg:g})")
 
     @classmethod
     def parse(cls, text: str) -> Box:
@@ -247,7 +253,7 @@ class Query:
         after: The `next` of the page before.
 
     Raises:
-        BadRequest: a naive time, or a limit out of range.
+        BadRequest: a naive time, a source that names no bucket, or a limit out of range.
     """
 
     since: datetime | None = None
@@ -269,6 +275,8 @@ class Query:
         for name, time in (("since", self.since), ("until", self.until)):
             if time is not None and time.utcoffset() is None:
                 raise BadRequest(f"{name} has no offset from UTC; write it like 2026-11-21T09:30:00+09:00")
+        if self.source == "s3://":
+            raise BadRequest("the source s3:// names no bucket; give s3://BUCKET")
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,11 @@ def create_app(
     """
     app = Application(__name__, static_folder=None, template_folder=None)
     table, service = operations(), Service(classy, settings)
+    prometheus = classy.telemetry.prometheus
+    if prometheus:
+        from classy.web import metrics  # whose package is not where nobody asks for /metrics: on Lambda, on Fn
+
+        table += (metrics.operation(prometheus),)
     app.config.update(
         MAX_CONTENT_LENGTH=body_limit(settings),
         MAX_FORM_PARTS=settings.limit_rows + FIELDS,
@@ -81,10 +86,8 @@ def create_app(
         CLASSY_WEB_ASSETS=web_assets,
     )
     app.url_map.merge_slashes = False
-    if classy.telemetry.prometheus:
-        from classy.web import metrics  # whose package is not where nobody asks for /metrics: on Lambda, on Fn
-
-        metrics.add(app, classy.telemetry.prometheus)  # before the guards, to count what they refuse
+    if prometheus:
+        metrics.add(app, prometheus)  # before the guards, to count what they refuse
     Guards(app, settings, table, limit_bytes=body_limit(settings))
     for operation in table:
         app.add_url_rule(

@@ -12,7 +12,7 @@ import flask
 
 from classy.errors import NothingKept
 from classy.kept import KeptPictures
-from classy.records import report
+from classy.records import columns, report
 from classy.records.store import RecordStore
 from classy.records.values import Box, Classification, Page, Query
 from classy.web.operations import Service
@@ -36,6 +36,16 @@ def records(service: Service, given: Mapping[str, Any]) -> flask.Response:
         reply = json_reply({"records": [report.as_json(record) for record in page.records], "next": page.next})
     if more:
         reply.headers["Link"] = f'<{more}>; rel="next"'
+    return reply
+
+
+def side_by_side(service: Service, given: Mapping[str, Any]) -> flask.Response:
+    """Find pictures, each with the newest record of every model."""
+    rows = columns.page(_store(service), _query(given))
+    value = {"models": rows.models, "pictures": [columns.as_json(row) for row in rows.rows], "next": rows.next}
+    reply = json_reply(value)
+    if rows.next:
+        reply.headers["Link"] = f'<?{_again(given, rows.next)}>; rel="next"'
     return reply
 
 
@@ -84,19 +94,21 @@ def prediction_history(service: Service, given: Mapping[str, Any]) -> flask.Resp
 
 
 def _found(service: Service, given: Mapping[str, Any]) -> Page:
-    return _store(service).query(
-        Query(
-            since=given["since"],
-            until=given["until"],
-            box=Box.parse(given["box"]) if given["box"] else None,
-            label=given["label"],
-            model=given["model"],
-            source=given["source"],
-            country=given["country"],
-            pictures=given["picture"],
-            limit=given["limit"],
-            after=given["after"],
-        )
+    return _store(service).query(_query(given))
+
+
+def _query(given: Mapping[str, Any]) -> Query:
+    return Query(
+        since=given["since"],
+        until=given["until"],
+        box=Box.parse(given["box"]) if given["box"] else None,
+        label=given["label"],
+        model=given["model"],
+        source=given["source"],
+        country=given["country"],
+        pictures=given["picture"],
+        limit=given["limit"],
+        after=given["after"],
     )
 
 

@@ -7,12 +7,14 @@ import time
 import flask
 
 from classy.telemetry.prometheus import CONTENT_TYPE, Prometheus
+from classy.web.operations import Operation
+from classy.web.schemas import STRING
 
 UNKNOWN = "none"  # of a request that no operation takes
 
 
 def add(app: flask.Flask, prometheus: Prometheus) -> None:
-    """Let an application count its requests, and show them."""
+    """Let an application count its requests."""
 
     @app.before_request
     def begin() -> None:
@@ -30,6 +32,12 @@ def add(app: flask.Flask, prometheus: Prometheus) -> None:
             )
         return response
 
-    @app.get("/metrics")
-    def metrics() -> flask.Response:
-        return flask.Response(prometheus.text(), content_type=CONTENT_TYPE)
+
+def operation(prometheus: Prometheus) -> Operation:
+    """Return the operation that shows what was counted."""
+    return Operation(
+        method="GET", path="/metrics", name="metrics",
+        view=lambda service, given: flask.Response(prometheus.text(), content_type=CONTENT_TYPE),
+        summary="Get the metrics of this process, as Prometheus reads them.",
+        answers={"text/plain": STRING},
+    )  # fmt: skip

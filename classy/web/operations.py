@@ -94,7 +94,7 @@ class Parameter:
         if "enum" in schema and text not in schema["enum"]:
             raise BadRequest(f'"{self.name}" must be one of {", ".join(schema["enum"])}, not {text[:40]!r}')
         if not re.search(schema.get("pattern", TEXT), text) or text.endswith("\n"):
-            raise BadRequest(f'"{self.name}" can\'t be {text[:80]!r}; it is: {self.description}')
+            raise BadRequest(f'"{self.name}" can\'t be {text[:80]!r}; it takes {self.description}')
         if not schema.get("minLength", 0) <= len(text) <= schema.get("maxLength", 4_000):
             raise BadRequest(f'"{self.name}" has {len(text)} characters; that is too few or too many')
         return text

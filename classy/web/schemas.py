@@ -7,6 +7,7 @@ from typing import Any
 
 from classy.asks import TOP_K_MAX
 from classy.labels import LANGUAGES
+from classy.records.columns import ABOUT, RESULT
 
 Schema = dict[str, Any]
 STRING: Schema = {"type": "string"}
@@ -91,6 +92,10 @@ _RECORD = {
         optional=("altitude_m",),
     ),
     "country": {"type": "string", "description": "ISO 3166-1 alpha-2."},
+    "disputed_area": {
+        **LABELS,
+        "description": "In place of a country: what an area is called that two states claim.",
+    },
     "model": ref("ModelVersion"),
     **_CLASS,
     "top_k": array(ref("Class")),
@@ -137,7 +142,28 @@ COMPONENTS: dict[str, Schema] = {
     ),
     "Record": record_of(
         _RECORD,
-        optional=("picture_sha256", "taken_at", "place", "country", *_CLASS, "top_k", "error"),
+        optional=("picture_sha256", "taken_at", "place", "country", "disputed_area", *_CLASS, "top_k", "error"),
+    ),
+    "SideBySide": record_of(
+        {
+            "models": array(STRING),
+            "pictures": array(
+                record_of(
+                    {
+                        **{name: _RECORD[name] for name in ABOUT},
+                        "results": {
+                            "type": "object",
+                            "description": "By NAME@VERSION.",
+                            "additionalProperties": record_of(
+                                {name: _RECORD[name] for name in RESULT}, optional=(*_CLASS, "error")
+                            ),
+                        },
+                    },
+                    optional=("picture_sha256", "taken_at", "place", "country", "disputed_area"),
+                )
+            ),
+            "next": STRING,
+        }
     ),
     "Records": record_of({"records": array(ref("Record")), "next": STRING}),
     "History": record_of(

@@ -30,12 +30,26 @@ FORM_TYPE = classify.MULTIPART
 _TEXT = {**STRING, "pattern": TEXT, "maxLength": 2_000}
 _REF = {**STRING, "pattern": "^[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?$"}
 _NAME = {**STRING, "pattern": f"^{NAME_PATTERN.pattern}$"}
+_DIGITS = "64 digits 0-9 and a-f"
 _CURSOR = Parameter(name="after", schema=_TEXT, description="the `next` of the page before")
 _LIMIT = Parameter(
     name="limit",
     schema={"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": 50},
     description="records of one page",
 )
+_FILTERS = (
+    Parameter(name="since", schema=TIME, description="classified then or later"),
+    Parameter(name="until", schema=TIME, description="classified before then"),
+    Parameter(name="box", schema={**STRING, "pattern": r"^-?[0-9.]+(,-?[0-9.]+){3}$", "maxLength": 200},
+              description="where pictures were taken: WEST,SOUTH,EAST,NORTH in degrees", example="139,35,140,36"),
+    Parameter(name="label", schema=_TEXT, description="the likeliest class, by a name or its id"),
+    Parameter(name="model", schema=_REF, description="NAME or NAME@VERSION"),
+    Parameter(name="source", schema=_TEXT, description="url, bucket or upload; s3://BUCKET; a whole URI"),
+    Parameter(name="country", schema={**STRING, "pattern": "^[A-Z]{2}$"},
+              description="ISO 3166-1 alpha-2, in capitals", example="JP"),
+    Parameter(name="picture", schema=array(SHA256, maxItems=PICTURES_MAX),
+              description=f"these pictures only, by a record's \"picture\": {_DIGITS}"),
+)  # fmt: skip
 _OPTIONS = (
     Parameter(name="top_k", schema={"type": "integer", "minimum": 1, "maximum": TOP_K_MAX},
               description="labels per picture"),
@@ -80,17 +94,7 @@ def operations() -> tuple[Operation, ...]:
             method="GET", path="/api/records", name="records", view=history.records,
             summary="Find what was classified, newest first.",
             parameters=(
-                Parameter(name="since", schema=TIME, description="classified then or later"),
-                Parameter(name="until", schema=TIME, description="classified before then"),
-                Parameter(name="box", schema={**STRING, "pattern": r"^-?[0-9.]+(,-?[0-9.]+){3}$", "maxLength": 200},
-                          description="taken there: WEST,SOUTH,EAST,NORTH in degrees", example="139,35,140,36"),
-                Parameter(name="label", schema=_TEXT, description="the likeliest class, by a name or its id"),
-                Parameter(name="model", schema=_REF, description="NAME or NAME@VERSION"),
-                Parameter(name="source", schema=_TEXT, description="url, bucket or upload; s3://BUCKET; a whole URI"),
-                Parameter(name="country", schema={**STRING, "pattern": "^[A-Z]{2}$"},
-                          description="ISO 3166-1 alpha-2, in capitals", example="JP"),
-                Parameter(name="picture", schema=array(SHA256, maxItems=PICTURES_MAX),
-                          description="of these pictures only"),
+                *_FILTERS,
                 _LIMIT,
                 _CURSOR,
                 Parameter(name="format", schema={**STRING, "enum": ["json", "csv"], "default": "json"},
@@ -100,25 +104,33 @@ def operations() -> tuple[Operation, ...]:
             refuses=(404, 502),
         ),
         Operation(
+            method="GET", path="/api/history", name="history", view=history.side_by_side,
+            summary="Compare models: pictures, newest first, each with the newest record of every model.",
+            description="A picture stands where its newest record is that the filters find. A page may hold fewer "
+            "pictures than `limit`, even none, and go on: `next` is empty after the last one.",
+            parameters=(*_FILTERS, _LIMIT, _CURSOR),
+            answers={JSON: ref("SideBySide")}, refuses=(404, 502),
+        ),
+        Operation(
             method="GET", path="/api/records/{id}", name="record", view=history.record,
-            summary="Get one record.", parameters=(_path("id", SHA256, "of the record"),),
+            summary="Get one record.", parameters=(_path("id", SHA256, f"the id of a record: {_DIGITS}"),),
             answers={JSON: ref("Record")}, refuses=(404, 502),
         ),
         Operation(
             method="DELETE", path="/api/records/{id}", name="forget", view=history.forget,
             summary="Delete a picture: all its records, what is kept of it, its thumbnail.",
-            parameters=(_path("id", SHA256, "of any record of the picture"),),
+            parameters=(_path("id", SHA256, f"the id of any record of the picture: {_DIGITS}"),),
             answers={JSON: ref("Deleted")}, refuses=(403, 404, 502),
         ),
         Operation(
             method="GET", path="/api/thumbnails/{sha256}", name="thumbnail", view=history.thumbnail,
-            summary="Get a picture's thumbnail.", parameters=(_path("sha256", SHA256, "of the picture's file"),),
+            summary="Get a picture's thumbnail.", parameters=(_FILE,),
             answers={"image/webp": BINARY}, refuses=(404, 502),
         ),
         Operation(
             method="GET", path="/api/pictures/{sha256}", name="picture", view=history.picture,
             summary="Save a picture that a caller sent.",
-            parameters=(_path("sha256", SHA256, "of the picture's file"),),
+            parameters=(_FILE,),
             answers={BYTES: BINARY}, refuses=(404, 502),
         ),
         Operation(
@@ -212,3 +224,6 @@ def _links(answer: str, record_id: str = "record_id") -> dict[str, dict[str, str
 
 def _path(name: str, schema: dict[str, object], description: str) -> Parameter:
     return Parameter(name=name, schema=schema, description=description, where="path")
+
+
+_FILE = _path("sha256", SHA256, f"the SHA-256 of the picture's file: {_DIGITS}")
