@@ -55,6 +55,12 @@ def size(uri: str) -> int:
         return os.fstat(fd).st_size
 
 
+def modified(uri: str) -> float:
+    """Return when a file was last written, in seconds since 1970; raises as read() does."""
+    with _opened(uri) as fd:
+        return os.fstat(fd).st_mtime
+
+
 def write(uri: str, data: bytes, *, if_absent: bool) -> bool:
     """
     Write a file, and the folders that it lies in.

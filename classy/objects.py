@@ -143,6 +143,24 @@ class ObjectStorage:
 
         return self._ask(uri, head, deadline_s)
 
+    def modified(self, uri: str, *, deadline_s: float | None = None) -> float:
+        """
+        Return when an object was last written, in seconds since 1970; S3 counts whole ones.
+
+        Raises:
+            SourceNotFound, StorageFailed, SourceTimedOut, UnusableURL: as get() does.
+        """
+        if _is_file(uri):
+            return files.modified(uri)
+        bucket, key = bucket_and_key(uri)
+
+        def head() -> float:
+            import obstore
+
+            return obstore.head(self._store(bucket), key)["last_modified"].timestamp()
+
+        return self._ask(uri, head, deadline_s)
+
     def put(self, uri: str, data: bytes, *, if_absent: bool = False, content_type: str = "") -> bool:
         """
         Write an object, all of it or nothing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import threading
+import time
 
 import pytest
 
@@ -25,6 +26,7 @@ def test_what_is_written_is_read(tmp_path: pathlib.Path) -> None:
         b"",
     )
     assert files.size(uri) == 10
+    assert abs(files.modified(uri) - time.time()) < 60
 
 
 def test_a_file_is_replaced_or_left_alone(tmp_path: pathlib.Path) -> None:

@@ -107,6 +107,7 @@ def test_what_is_put_is_got(objects: ObjectStorage, key: str) -> None:
     assert objects.put(uri, b"0123456789", content_type="image/png") is True
     assert objects.get(uri, limit_bytes=10) == b"0123456789"
     assert objects.size(uri) == 10
+    assert abs(objects.modified(uri) - time.time()) < 60
     pieces = [objects.get_range(uri, start, length) for start, length in ((2, 3), (8, 9), (10, 5), (99, 5), (0, 0))]
     assert pieces == [b"234", b"89", b"", b"", b""]
     assert uri in objects.list("s3://pictures")
@@ -155,6 +156,7 @@ def test_what_is_missing_is_named(objects: ObjectStorage, endpoint: str) -> None
         (lambda: objects.get(missing, limit_bytes=9), no_object),
         (lambda: objects.get_range(missing, 0, 9), no_object),
         (lambda: objects.size(missing), no_object),
+        (lambda: objects.modified(missing), no_object),
         (lambda: objects.get(nowhere, limit_bytes=9), no_bucket),
         (lambda: objects.get_range(nowhere, 0, 9), no_bucket),
         (lambda: objects.put(nowhere, b"x"), no_bucket),

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,8 @@ def test_models_are_listed_with_what_a_page_needs(client: FlaskClient, folder: P
     assert answer.json["default"] == model["ref"] == "small@1"
     assert client.get("/api/models/current").json == {"tag": "small@1"}
     assert (model["current"], model["drawn"], model["classes"], model["languages"]) == (True, False, 3, ["en"])
+    written = datetime.fromtimestamp((folder / "store/small/1/manifest.json").stat().st_mtime, UTC)
+    assert model["createdAt"] == written.isoformat(timespec="seconds")
     size = (folder / "store/small/1/graph.onnx").stat().st_size
     assert model["browser"] == {"url": "models/small/1/", "bytes": size}
     again = client.get("/api/models", headers={"If-None-Match": answer.headers["ETag"]})

@@ -92,6 +92,15 @@ class ModelStore:
                 spoilt(exc)
         return found
 
+    def published_at(self, manifest: Manifest) -> float:
+        """
+        Return when a version was published, in seconds since 1970: its manifest is written once, and last.
+
+        Raises:
+            SourceNotFound, StorageFailed: it is not there any more, or the storage can't be reached.
+        """
+        return self.objects.modified(self.manifest_uri(manifest.name, manifest.version))
+
     def manifest_uri(self, name: str, version: str) -> str:
         """Return where a version's manifest lies."""
         return f"{self.uri}/{name}/{version}/{MANIFEST_NAME}"

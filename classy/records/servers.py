@@ -58,7 +58,7 @@ _MEANINGS = (
     ),
     (re.compile("read.?only", re.I), "it is read-only"),
     (re.compile("disk is full|No space left|table is full|DiskFull", re.I), "its disk is full; make room there"),
-    (re.compile("database is locked|lock timeout|Lock wait timeout", re.I), "it is locked by another process; try again"),
+    (re.compile("database is locked|lock timeout|Lock wait", re.I), "it is locked by another process; try again"),
     (re.compile("file is not a database|malformed", re.I), "its file is not a database, or spoilt"),
 )
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import flask
@@ -117,7 +118,10 @@ def _listed(service: Service) -> dict[str, Any]:
             continue  # it has versions, and none that is current
     return {
         "default": default,
-        "models": [_entry(manifest, newest.get(manifest.name) == manifest.ref) for manifest in found],
+        "models": [
+            _entry(manifest, newest.get(manifest.name) == manifest.ref, manifests.store.published_at(manifest))
+            for manifest in found
+        ],
         "runtime": _runtime(),
     }
 
@@ -132,7 +136,7 @@ def _runtime() -> dict[str, Any] | None:
     return {"url": f"static/{RUNTIME}/{folder.name}/", "bytes": assets.size(folder), "command": assets.COMMAND}
 
 
-def _entry(manifest: Manifest, is_current: bool) -> dict[str, Any]:
+def _entry(manifest: Manifest, is_current: bool, published_at_s: float) -> dict[str, Any]:
     labels = manifest.labels
     return {
         "id": manifest.ref,
@@ -142,6 +146,7 @@ def _entry(manifest: Manifest, is_current: bool) -> dict[str, Any]:
         "version": manifest.version,
         "sha256": manifest.sha256,
         "current": is_current,
+        "createdAt": datetime.fromtimestamp(published_at_s, UTC).isoformat(timespec="seconds"),
         "description": manifest.description,
         "licence": manifest.licence,
         "source": manifest.source,

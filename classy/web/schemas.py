@@ -192,6 +192,7 @@ COMPONENTS: dict[str, Schema] = {
             "version": STRING,
             "sha256": SHA256,
             "current": {"type": "boolean", "description": "Whether NAME alone means this version."},
+            "createdAt": {**TIME, "description": "When it was published; the MNIST application's name for it."},
             "description": STRING,
             "licence": STRING,
             "source": STRING,
