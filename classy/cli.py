@@ -33,7 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser(RUNS, os.environ).parse_args(argv)
     state_dir = Path(args.state_dir or os.environ.get("CLASSY_STATE_DIR", "") or STATE_DIR)
     try:
-        return int(args.run(args, state_dir))
+        status = int(args.run(args, state_dir))
+        sys.stdout.flush()  # here, where a reader who left is no error, and not at exit
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be printed, nobody reads
+        return 1
     except BadSetting as exc:
         print(f"classy: {exc}", file=sys.stderr)
         return 2
@@ -46,9 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader left; what is printed at exit would only complain about it
-        return 1
 
 
 def settings_for(state_dir: Path) -> Settings:

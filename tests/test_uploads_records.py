@@ -786,7 +786,12 @@ def test_history_is_filtered(listed: Path, history: History, arguments: list[str
 
 
 WRONG: list[Any] = [
-    (["--since", "yesterday"], 2, "invalid _time value"),
+    (["--since", "yesterday"], 2, "'yesterday' is no time; give one like 2026-11-21 or 2026-11-21T09:30+09:00"),
+    (["--until", "9999-12-31T23:59-12:00"], 2, "is no time"),
+    (["--since", "0001-01-01T00:00+12:00"], 2, "is no time"),
+    (["--model", "a@b@c"], 2, "'a@b@c' names no model; give NAME or NAME@VERSION"),
+    (["--limit", "0"], 2, "'0' is not a whole number from 1 to 1000000000"),
+    (["--limit=-3"], 2, "'-3' is not a whole number from 1 to 1000000000"),
     (["--box=1,2"], 1, "give WEST,SOUTH,EAST,NORTH"),
     (["--json", "--csv"], 2, "not allowed with"),
     (["--country", "Japan"], 2, "'Japan' is no country; give two letters of ISO 3166-1, as JP"),
@@ -801,6 +806,19 @@ def test_history_says_what_it_does_not_understand(
     ended, lines, complaints = history(listed, *arguments)
     assert (ended, lines) == (status, "")
     assert words in complaints
+
+
+def test_a_reader_who_leaves_is_no_error(listed: Path) -> None:
+    """`classy history | head -0`, whether there is much to say or little."""
+    for more in ([], ["--json", "--limit", "1000"]):
+        command = [sys.executable, "-m", "classy.cli", "--state-dir", str(listed), "history", *more]
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = subprocess.run(
+            command, env={"PATH": "/usr/bin:/bin"}, stdout=writing, stderr=subprocess.PIPE, timeout=60
+        )
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_history_of_nothing_says_so(tmp_path: Path, history: History) -> None:

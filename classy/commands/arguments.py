@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from classy.labels import LANGUAGES
+from classy.models.manifest import NAME_PATTERN
 from graphpipe_fn.commands.running import add_server_arguments
 
 Run = Callable[[argparse.Namespace, Path], int]
@@ -19,7 +20,19 @@ PRESETS = ("efficientnet-lite", "torchvision", "vgg")  # classy.models.publish.P
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone()  # without an offset it is this machine's time
+    try:
+        return datetime.fromisoformat(text).astimezone()  # without an offset it is this machine's time
+    except (ValueError, OverflowError) as exc:  # within a day of the calendar's ends
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time; give one like 2026-11-21 or 2026-11-21T09:30+09:00"
+        ) from exc
+
+
+def _model_ref(text: str) -> str:
+    # argparse reads the default by this too, and "" asks for every model.
+    if text and not all(NAME_PATTERN.fullmatch(part) for part in text.split("@", 1)):
+        raise argparse.ArgumentTypeError(f"{text!r} names no model; give NAME or NAME@VERSION")
+    return text
 
 
 def _country(text: str) -> str:
@@ -129,9 +142,15 @@ def parser(runs: Mapping[str, Run], environ: Mapping[str, str]) -> argparse.Argu
     add.add_argument("--box", metavar="W,S,E,N", help="taken there, in degrees: --box=139,35,140,36")
     add.add_argument("--country", type=_country, metavar="XX", help="taken there: two letters, as JP")
     add.add_argument("--label", default="", help="the likeliest class: its name in any language, or its id")
-    add.add_argument("--model", default="", metavar="NAME[@VERSION]", help="the model that answered")
+    add.add_argument("--model", default="", type=_model_ref, metavar="NAME[@VERSION]", help="the model that answered")
     add.add_argument("--source", default="", help="url, bucket or upload; s3://BUCKET; or a whole URI")
-    add.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many (default %(default)s)")
+    add.add_argument(
+        "--limit",
+        type=_from_1_to(1_000_000_000),
+        default=50,
+        metavar="N",
+        help="at most so many (default %(default)s)",
+    )
     add.add_argument(
         "--by-model", action="store_true", help="one line per picture, and one column per model that has seen it"
     )
