@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,10 @@ from classy.models.publish import publish
 from classy.models.store import ModelStore
 from classy.objects import ObjectStorage
 from classy.s3 import Storage
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in a shell's background: what the tests start would ignore ^C too, and they wait for its end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = ["record_address", "record_store", "store_server", "store_servers"]  # fixtures; see record_stores
 
