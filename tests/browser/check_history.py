@@ -9,7 +9,7 @@ import io
 import json
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -376,3 +376,19 @@ def test_the_default_model_has_the_first_column(filled: Filled, visit: Visit) ->
     page = opened(visit, filled)
     columns = page.locator("#history-table thead th").all_inner_texts()
     assert columns[2] == DEFAULT.split("@")[0]
+
+
+@pytest.mark.parametrize(
+    ("look", "name"),
+    [(LOOKS[0], "Kashmir"), (LOOKS[3], "カシミール"), (LOOKS[4], "克什米尔")],
+    ids=["en", "ja", "zh"],
+)
+def test_an_area_that_two_states_claim_is_called_by_its_name(
+    another: Callable[..., str], visit: Visit, look: Look, name: str
+) -> None:
+    """In the reader's language, and no country is named."""
+    history = Filled(another())
+    data = with_place(photo("coffee.png"), 34.5, 77.0)
+    assert "country" not in history.ask({"image": base64.b64encode(data).decode()})
+    page = opened(visit, history, look)
+    expect(rows(page).first).to_contain_text(f"{name} · 34.5")

@@ -19,11 +19,12 @@ export function titleOf(record) {
   }
 }
 
-/** Return where a picture was taken, in words: its country, its point, or nothing. */
+/** Return where a picture was taken, in words: its country or what a disputed area is called, its point, or nothing. */
 export function placeOf(record) {
   const { latitude_deg: north, longitude_deg: east } = record.place ?? {};
   const point = north === undefined ? "" : `${degrees(north, "N", "S")}, ${degrees(east, "E", "W")}`;
-  return [record.country && country(record.country), point].filter(Boolean).join(" · ");
+  const area = record.country ? country(record.country) : record.disputed_area && nameOf({ label: record.disputed_area });
+  return [area, point].filter(Boolean).join(" · ");
 }
 
 /** Return degrees as people write them, 35.7° N. */
