@@ -18,8 +18,10 @@ class Memory:
     """A file's bytes in memory, `view`."""
 
     def __init__(self, size: int) -> None:
-        # Pages come into being as they are written; a bytearray would first be filled with zeros.
-        self.view = memoryview(mmap.mmap(-1, size))
+        # Pages come into being as they are written; a bytearray would first be filled with zeros. mmap's default are
+        # a shared file's pages, which take a quarter longer to fill and to free.
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.view = memoryview(pages)
 
     def write(self, data: memoryview, start: int) -> None:
         """Put a range in its place; ranges may come from several threads."""
