@@ -34,6 +34,7 @@ DRIVERS = {
 BUSY_S = 5  # how long a writer waits for others; each of them takes milliseconds
 CONNECT_S = 5
 ANSWER_S = 30  # a page takes milliseconds; counting a million pictures takes a second or two
+TURN_S = 60  # how long a process waits for another's migration of a SQLite file, which serves nobody in turn
 MIGRATION_S = 3_600  # filling a column of a million rows takes minutes
 POLL_S = 0.01
 ADVISORY_LOCK = 7_163_214_905_821  # of our migrations among all of a PostgreSQL database; any number does
@@ -203,7 +204,9 @@ def _write_ahead(connection: Any) -> None:
 def _immediate(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Open a transaction whose lock is taken before anything is read."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {TURN_S * 1000}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
         try:
             yield connection
         except BaseException:
