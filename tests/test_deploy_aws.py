@@ -85,7 +85,7 @@ def test_a_function_is_deployed_from_its_package(function: str) -> None:
     module, _, attribute = config["handler"].partition(".")
     source = (CHECKOUT / package.files[0]).read_text(encoding="utf-8")
     assert package.files[0].endswith(f"/{module}.py")
-    assert re.search(rf"^{attribute} = ", source, re.MULTILINE)
+    assert re.search(rf"^(?:{attribute} = |def {attribute}\()", source, re.MULTILINE)
 
 
 def test_the_article_finds_its_function() -> None:

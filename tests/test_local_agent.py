@@ -517,7 +517,7 @@ def test_stopping_leaves_nothing(logs: Path) -> None:
         run_dir = agent.run_dir
         agent.agent.stop()
         assert isinstance(call.exception(), OSError) or call.result().status >= 500
-    assert before == set(children())
+    assert eventually(lambda: set(children()) <= before)  # what other tests left running may end meanwhile
     assert eventually(lambda: gone(grandchild))
     assert not run_dir.exists()
 
