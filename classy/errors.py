@@ -31,7 +31,7 @@ Classy's own errors: the same tree and the same kind of number as graphpipe_fn's
 
 from __future__ import annotations
 
-from graphpipe_fn.errors import GraphPipeError, TooLarge
+from graphpipe_fn.errors import Busy, GraphPipeError, TimedOut, TooLarge, TransportFailed, Unavailable
 
 
 class BadRequest(GraphPipeError):
@@ -210,3 +210,17 @@ FINAL = frozenset(
 )
 # Final for now: an object that was not there, or was another one, may come back with the same etag.
 GONE = frozenset((SourceNotFound.code, SourceReplaced.code))
+# What asking again may mend; an answer says so.
+RETRYABLE = frozenset(
+    kind.code
+    for kind in (
+        Busy,
+        RecordsFailed,
+        SourceTimedOut,
+        StorageFailed,
+        TimedOut,
+        TransportFailed,
+        Unavailable,
+        UploadDelayed,
+    )
+)

@@ -6,43 +6,32 @@ It knows no platform: `answer(body, call) -> Reply` is what every adapter serves
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from classy import answers
 from classy.asks import Ask, Options, ask_of, parse_ask, parse_json, parse_query, with_query
-from classy.errors import FINAL, BadRequest, RecordsFailed, SourceTimedOut, StorageFailed, UnusableURL, UploadDelayed
+from classy.entries import Entries
+from classy.errors import RETRYABLE, BadRequest, UnusableURL
 from classy.events import ObjectRef, is_event
-from classy.exif import parse_about
-from classy.keeping import Writing, forget, keep
+from classy.keeping import forget
 from classy.kept import KeptPictures
 from classy.models.manifest import Manifest
 from classy.peers import aws_access
 from classy.pipeline import Classified, Manifests, Pipeline, object_storage, row_error
-from classy.records.recorder import Recorder, scores, source_of
+from classy.records.recorder import Recorder
 from classy.records.store import RecordStore
-from classy.records.values import Classification, Refusal, Source
+from classy.records.values import Source
 from classy.s3 import is_pinned
 from classy.settings import BadSetting, Settings
 from classy.telemetry import Telemetry
 from classy.uploads import JSON, Uploads, source_of_object
 from classy.urls import shown_url
-from graphpipe_fn.errors import (
-    Busy,
-    GraphPipeError,
-    InternalError,
-    TimedOut,
-    TransportFailed,
-    Unavailable,
-    status_of,
-)
+from graphpipe_fn.errors import GraphPipeError, InternalError, status_of
 from graphpipe_fn.messages import Call, Error, InferRequest, Timing
 from graphpipe_fn.model import Buffer, Reply
 
@@ -50,19 +39,6 @@ if TYPE_CHECKING:
     from classy.reclassify import Reclassifier
 
 log = logging.getLogger(__name__)
-RETRYABLE = frozenset(
-    kind.code
-    for kind in (
-        Busy,
-        RecordsFailed,
-        SourceTimedOut,
-        StorageFailed,
-        TimedOut,
-        TransportFailed,
-        Unavailable,
-        UploadDelayed,
-    )
-)
 
 
 def _now() -> datetime:
@@ -108,6 +84,7 @@ class Classy:
             if settings.records
             else None
         )
+        self._entries = Entries(self.manifests, recorder=self._recorder, kept=self.kept, classes=settings.top_k)
         self._uploads = Uploads(
             settings,
             self.manifests,
@@ -151,7 +128,7 @@ class Classy:
             value, hops = work()
         except GraphPipeError as exc:
             log.warning("call %s: %d %s", call.id, exc.code, exc.message)
-            value, hops = answers.refusal(0, _error(exc), retryable=_retryable(exc.code)), ()
+            value, hops = answers.refusal(0, _error(exc), retryable=exc.code in RETRYABLE), ()
         except Exception:
             log.exception("call %s failed", call.id)
             bug = InternalError(f"internal error, call {call.id}; the log has the detail")
@@ -268,7 +245,7 @@ class Classy:
                 ask = replace(ask, sources=tuple(map(_plain, ask.sources)))
             done = self._pipeline.classify(ask.sources, model=manifest.ref, call=call)
             watched.hops, watched.refused = done.timings, sum(row_error(row) is not None for row in done.rows)
-            return self._entries(done, ask, manifest, sources, call), done.timings
+            return self._entries.of(done, ask, manifest, sources, call), done.timings
 
     def _finished(self, body: Buffer, call: Call) -> tuple[dict[str, Any], tuple[Timing, ...]]:
         from classy.continued import Outcome
@@ -284,63 +261,8 @@ class Classy:
             manifest = self.manifests.get(outcome.model)
             done = Classified((outcome.row,), (outcome.model,), (outcome.then.about,), hops)
             ask = Ask((source.uri,), self._defaults, batch=True)
-            (entry,) = self._entries(done, ask, manifest, (source,), call)
+            (entry,) = self._entries.of(done, ask, manifest, (source,), call)
             return {"results": [self._uploads.finish(source, entry, manifest, hops, call)]}, hops
-
-    def _entries(
-        self, done: Classified, ask: Ask, manifest: Manifest, sources: Sequence[Source], call: Call
-    ) -> list[dict[str, Any]]:
-        """Return one answer per picture, recorded where records are kept."""
-        results, writing = [], Writing(call)
-        for place, (row, ref) in enumerate(zip(done.rows, done.models, strict=True)):
-            error = row_error(row)
-            if error is not None:
-                used = manifest
-                entry = answers.refusal(place, error, retryable=_retryable(error.code))
-            else:
-                used = manifest if ref in ("", manifest.ref) else self.manifests.get(ref)
-                entry = answers.result(place, row, used, k=ask.options.top_k, language=ask.options.language)
-            asked = ask.sources[place]
-            if self._recorder and not isinstance(asked, GraphPipeError) and (error is None or error.code in FINAL):
-                outcome = Refusal(error.code, error.message) if error else scores(self._kept_classes(row, used))
-                about = done.about[place]
-                if isinstance(asked, bytes):  # what its SHA-256 is nobody else needs to be believed
-                    about += "\n" + json.dumps({"sha256": hashlib.sha256(asked).hexdigest()})
-                record = partial(
-                    self._recorder.record,
-                    outcome,
-                    source=sources[place] if sources else source_of(asked),
-                    manifest=used,
-                    about=about,
-                    timings=done.timings,
-                    call=call,
-                )
-                entry |= self._written(asked, about, record, writing, refused=error is not None, call=call)
-            results.append(entry)
-        return results
-
-    def _written(
-        self,
-        asked: str | bytes,
-        about: str,
-        record: partial[Classification],
-        writing: Writing,
-        *,
-        refused: bool,
-        call: Call,
-    ) -> dict[str, Any]:
-        """Keep a picture, then record it, so that no record tells of a picture that is still to be kept."""
-        picture = asked if isinstance(asked, bytes) else None
-        said = {} if refused else keep(self.kept, parse_about(about), picture, call)
-        if said.get("kept") is False and record.keywords["source"].kind == "bucket":
-            return said  # without a record its event comes again, and both are done
-        return said | writing.recorded(record)
-
-    def _kept_classes(self, row: Any, manifest: Manifest) -> list[dict[str, Any]]:
-        """Return the classes that a record holds: as many as the settings say, whatever this caller asked for."""
-        return [
-            answers.class_entry(manifest, index, row[index]) for index in answers.top_k(row, self._settings.top_k)
-        ]
 
     def _handed_on(self, ref: ObjectRef, manifest: Manifest, call: Call) -> None:
         self._pipeline.hand_on(source_of_object(ref), ref.pinned, model=manifest.ref, call=call)
@@ -367,7 +289,3 @@ def _tells_of_uploads(body: Buffer, call: Call) -> bool:
 
 def _error(exc: GraphPipeError) -> Error:
     return Error(exc.code, exc.message)
-
-
-def _retryable(code: int) -> bool:
-    return code in RETRYABLE

@@ -19,8 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTo
 import classy.errors
 import graphpipe_fn.errors
 from classy import answers
-from classy.errors import BadRequest
-from classy.front import RETRYABLE
+from classy.errors import RETRYABLE, BadRequest
 from graphpipe_fn.errors import GraphPipeError, InternalError, NotFound, TooLarge, status_of
 
 JSON = "application/json"
