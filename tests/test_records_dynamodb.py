@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -293,6 +294,25 @@ def test_an_error_says_what_to_do(proxy: Proxy, answer: Answer | None, words: st
     assert "secret" not in refused.value.message
     assert (len(proxy.asked) > 1) is again
     assert (refused.value.retry_after_s is not None) is again
+
+
+def test_a_last_try_cut_short_does_not_hide_the_reason(proxy: Proxy) -> None:
+    """Of a table that is busy, and then silent, it is said that it is busy."""
+    over = threading.Event()
+
+    def silent_at_last(operation: str, request: dict[str, Any], ask: Ask) -> Answer:
+        if len(proxy.asked) > 1:
+            over.wait(30)
+        return refusal(BUSY)
+
+    proxy.script = silent_at_last
+    access = AwsAccess(region="eu-north-1", access_key_id="a", secret_access_key="b", endpoint_url=proxy.url)
+    api = DynamoApi("a-table", access, patience_s=0.5)
+    with pytest.raises(RecordsFailed, match="has too much to do"):
+        api.call("GetItem", {"TableName": "a-table", "Key": {}})
+    over.set()
+    api.close()
+    assert len(proxy.asked) == 2
 
 
 def test_a_missing_table_is_named(tables: DynamoTables) -> None:

@@ -112,6 +112,7 @@ class DynamoApi:
         """
         body = json.dumps(request, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         give_up_s, pause_s = time.monotonic() + self._patience_s, PAUSE_S
+        failure: RecordsFailed | None = None
         while True:
             try:
                 response = self._sent(operation, body, min(give_up_s, time.monotonic() + TRY_S))
@@ -121,6 +122,8 @@ class DynamoApi:
             except BadConfig as exc:
                 raise RecordsFailed(f"the record store can't be asked: {exc.message}") from exc
             except (TransportFailed, TimedOut) as exc:
+                if failure is not None and isinstance(exc, TimedOut) and time.monotonic() >= give_up_s:
+                    raise failure from exc  # the last try had what was left of the time, and says only that
                 why = f"DynamoDB can't be reached ({exc.message}); see its endpoint and the network"
                 failure = RecordsFailed(why, retry_after_s=PAUSE_MAX_S)
             except GraphPipeError as exc:
