@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from classy import files
 from classy.errors import SourceReplaced, SourceTimedOut
+from classy.ranges import Ranges, has_proxy
 from classy.s3 import (
     S3,
     SEND_S,
@@ -38,6 +40,7 @@ __all__ = ["ObjectStorage", "Storage"]
 
 CHUNK_BYTES = 1 << 20
 SMALL_BYTES = 256 << 10  # sent within STALL_S at 0.4 Mbit/s
+SIGNED_FOR = timedelta(minutes=10)  # clocks differ by some
 PART_BYTES = 8 << 20  # of a multipart upload; AWS's guideline is 8 to 16 MB
 _T = TypeVar("_T")
 
@@ -124,6 +127,24 @@ class ObjectStorage:
             return self._ask(uri, read, deadline_s)
         except BehindTheEnd:
             return memoryview(b"")
+
+    def ranges(self, uri: str) -> Ranges | None:
+        """
+        Return what receives an object's ranges in place; None where only get_range() reads.
+
+        Raises:
+            UnusableURL: no URI of an object.
+        """
+        if _is_file(uri) or has_proxy():
+            return None
+        bucket, key = bucket_and_key(uri)
+
+        def sign() -> str:
+            import obstore
+
+            return obstore.sign(self._store(bucket), "GET", key, SIGNED_FOR)
+
+        return Ranges(sign)
 
     def size(self, uri: str, *, deadline_s: float | None = None) -> int:
         """

@@ -99,6 +99,7 @@ HEAVY = ("numpy", "boto3", "botocore", "fdk", "flask", "PIL", "onnx", "onnxrunti
 # Beside the function folders: who starts processes or reads a person's settings.
 READ_THE_ENVIRONMENT = {
     "classy.cli": "the command line",
+    "classy.ranges": "obstore takes a proxy from there",
     "graphpipe_fn.cli": "the command line",
     "graphpipe_fn.onnx_session": "a library that it loads takes one switch from there only",
 }

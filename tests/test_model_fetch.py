@@ -41,7 +41,8 @@ from classy.local.storage import LocalStorage, StorageSettings
 from classy.models.fetch import FetchedModel, fetch_model
 from classy.models.publish import publish
 from classy.models.store import ModelStore
-from classy.objects import ObjectStorage
+from classy.objects import ObjectStorage, Storage
+from classy.ranges import Ranges
 from graphpipe_fn.messages import InferRequest
 
 ROUNDS = 20
@@ -268,7 +269,8 @@ import hashlib, os, sys, threading
 from pathlib import Path
 from classy.models.fetch import fetch_model
 from classy.models.store import ModelStore
-from classy.objects import ObjectStorage
+from classy.objects import ObjectStorage, Storage
+from classy.ranges import Ranges
 
 class Told(ObjectStorage):
     def get_range(self, uri, start, length, **options):
@@ -501,6 +503,30 @@ def test_nobody_else_on_the_machine_can_write_the_cache(store: ModelStore, tmp_p
     assert (graph.parent.stat().st_mode & 0o777, graph.stat().st_mode & 0o777) == (0o700, 0o600)
 
 
+class InPlace(ObjectStorage):
+    """An object storage that tells which ranges were received in place, or sends whoever tries to another address."""
+
+    def __init__(self, storage: Storage, told: list[bool], address: str = "") -> None:
+        super().__init__(storage)
+        self._told = told
+        self._address = address
+
+    def ranges(self, uri: str) -> Ranges | None:
+        found = Ranges(lambda: self._address) if self._address else super().ranges(uri)
+        assert found is not None
+        told = self._told
+
+        class Told(Ranges):
+            def read(self, start: int, room: memoryview) -> bool:
+                told.append(found.read(start, room))
+                return told[-1]
+
+            def close(self) -> None:
+                found.close()
+
+        return Told(lambda: "")
+
+
 def test_models_go_through_a_real_object_storage(tmp_path: Path) -> None:
     """Published to and fetched from an S3-compatible server, in ranges, a model is what it was."""
     folder = tmp_path / "folder"
@@ -516,6 +542,16 @@ def test_models_go_through_a_real_object_storage(tmp_path: Path) -> None:
         assert [manifest.ref for manifest in store.list()] == ["small@1"]
         for cache in (tmp_path / "cache", None):
             assert contents(fetch_model(store, "small", cache_dir=cache, part_bytes=1 << 20)) == WHOLE
+        told: list[bool] = []
+        for objects in (
+            InPlace(storage_of(storage.environment), told),
+            InPlace(storage_of(storage.environment), told, f"http://127.0.0.1:{free_port()}/nobody"),
+        ):
+            fast = ModelStore(objects, store.uri)
+            fetched = fetch_model(fast, "small", cache_dir=None, part_bytes=1 << 20, fast_least_bytes=0)
+            assert contents(fetched) == WHOLE
+        assert True in told
+        assert told == sorted(told, reverse=True)  # all by the one, none by the other
         store.objects.put(store.file_uri(whole_manifest(), GRAPH_NAME), WHOLE[GRAPH_NAME] * 2)
         with pytest.raises(ModelSpoilt, match="not the manifest's"):
             fetch_model(store, "small", cache_dir=None)

@@ -90,6 +90,41 @@ def test_every_legal_framing_is_read(name: str, drip: bool) -> None:
     assert (reply.status, reply.body()) == (status, body)
 
 
+@pytest.mark.parametrize("drip", [False, True], ids=["at once", "byte by byte"])
+def test_a_body_is_received_where_it_is_wanted(*, drip: bool) -> None:
+    """One of just that length, over the limit too, and the connection serves on; any other has its own memory."""
+    bodies = [b"hello", b"hell", b"", b"world"]
+
+    def script(peer: Peer) -> None:
+        for body in bodies:
+            peer.request()
+            peer.send(response(body), drip=drip)
+
+    room = memoryview(bytearray(7))[1:6]
+    with scripted_server(script) as server, transport(server.url, limit_bytes=4) as road:
+        for body in bodies:
+            answer = road.send("GET", "/", [], [], time.monotonic() + 10, into=room)
+            assert (bytes(answer.body), answer.body is room) == (body, len(body) == 5)
+        assert server.connections == 1
+    assert bytes(room.obj) == b"\0world\0"
+
+
+def test_a_body_that_breaks_off_where_it_is_wanted_is_an_error() -> None:
+    """What is there then is worthless."""
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.send(response(b"hello")[:-2])
+
+    room = memoryview(bytearray(5))
+    with (
+        scripted_server(script) as server,
+        transport(server.url) as road,
+        pytest.raises(TransportFailed, match="after 3 of 5 bytes"),
+    ):
+        road.send("GET", "/", [], [], time.monotonic() + 10, into=room)
+
+
 WRONG: dict[str, tuple[bytes, type[GraphPipeError]]] = {
     "nothing": (b"", TransportFailed),
     "text": (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", TransportFailed),

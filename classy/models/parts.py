@@ -27,6 +27,10 @@ class Memory:
         """Put a range in its place; ranges may come from several threads."""
         self.view[start : start + len(data)] = data
 
+    def room(self, start: int, length: int) -> memoryview | None:
+        """Return where a range lies, for who can receive it there."""
+        return self.view[start : start + length]
+
     def read(self, start: int, length: int) -> memoryview:
         """Return a range that was written."""
         return self.view[start : start + length]
@@ -64,6 +68,10 @@ class PartFile:
         while data:
             written = os.pwrite(self._fd, data, start)
             data, start = data[written:], start + written
+
+    def room(self, start: int, length: int) -> memoryview | None:
+        """Return None: what is received goes through write()."""
+        return None
 
     def read(self, start: int, length: int) -> bytes:
         """Return a range that was written, as the file has it."""

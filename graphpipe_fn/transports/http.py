@@ -111,6 +111,8 @@ class HttpTransport:
         headers: Sequence[tuple[str, str]],
         buffers: Sequence[Buffer],
         deadline_s: float | None,
+        *,
+        into: memoryview | None = None,
     ) -> Response:
         """
         Send a request that is safe to repeat, with headers of the caller's own.
@@ -120,6 +122,8 @@ class HttpTransport:
         Args:
             headers: Besides Host, User-Agent and Content-Length; printable ASCII. An encoded answer is refused.
             deadline_s: On `time.monotonic()`'s scale.
+            into: Where a body of just so many bytes is received, whatever the limit, and is then the response's;
+                any other has memory of its own. What an error leaves there is worthless.
 
         Raises:
             GraphPipeError: as __call__().
@@ -132,10 +136,10 @@ class HttpTransport:
         kept = self._kept()
         if kept is not None:
             try:
-                return self._exchange(kept, head, buffers, deadline_s)
+                return self._exchange(kept, head, buffers, deadline_s, into)
             except Closed:
                 pass
-        return self._exchange(Connection(self._address, deadline_s), head, buffers, deadline_s)
+        return self._exchange(Connection(self._address, deadline_s), head, buffers, deadline_s, into)
 
     def close(self) -> None:
         """Close the kept connections, and those in use after their request."""
@@ -145,11 +149,16 @@ class HttpTransport:
             connection.close()
 
     def _exchange(
-        self, connection: Connection, head: bytes, buffers: Sequence[Buffer], deadline_s: float | None
+        self,
+        connection: Connection,
+        head: bytes,
+        buffers: Sequence[Buffer],
+        deadline_s: float | None,
+        into: memoryview | None,
     ) -> Response:
         reusable = keep = False
         try:
-            response, reusable = connection.exchange(head, buffers, deadline_s, self._limit_bytes)
+            response, reusable = connection.exchange(head, buffers, deadline_s, self._limit_bytes, into)
         finally:
             with self._lock:
                 if reusable and self._open and len(self._idle) < self._idle_max:

@@ -72,7 +72,12 @@ class Connection:
         self._sock.close()
 
     def exchange(
-        self, head: bytes, buffers: Sequence[Buffer], deadline_s: float | None, limit_bytes: int
+        self,
+        head: bytes,
+        buffers: Sequence[Buffer],
+        deadline_s: float | None,
+        limit_bytes: int,
+        into: memoryview | None = None,
     ) -> tuple[Response, bool]:
         """
         Send one request and receive its response.
@@ -81,6 +86,7 @@ class Connection:
             head: Request line and headers with the empty line.
             buffers: The body, sent in pieces.
             limit_bytes: The largest body of a response that is accepted.
+            into: Where a body of just so many bytes is received; any other has memory of its own.
 
         Returns:
             The response, and whether the connection can take another request.
@@ -100,7 +106,7 @@ class Connection:
         except OSError:
             refused = True  # a server may answer before it has read all (413), then close: the answer is still there
         status, version, headers = self._head()
-        body, framed = self._body(status, version, headers, limit_bytes)
+        body, framed = self._body(status, version, headers, limit_bytes, into)
         encoding = headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise TransportFailed(f"{self._address} answered in the encoding {encoding[:40]!r}, unasked")
@@ -151,7 +157,9 @@ class Connection:
                 return status, int(start[1]), headers
         raise TransportFailed(f"{self._address} sent more than {INTERIM_MAX} interim answers")
 
-    def _body(self, status: int, version: int, headers: Mapping[str, str], limit_bytes: int) -> tuple[Buffer, bool]:
+    def _body(
+        self, status: int, version: int, headers: Mapping[str, str], limit_bytes: int, into: memoryview | None
+    ) -> tuple[Buffer, bool]:
         """Return the body, and whether its end was told other than by closing the connection."""
         coding, declared = headers.get("transfer-encoding"), headers.get("content-length")
         if status in (204, 304):
@@ -166,15 +174,21 @@ class Connection:
         if len(lengths) != 1 or not _LENGTH.fullmatch(min(lengths)):
             raise self._no_http(f"Content-Length: {declared}".encode())
         length = int(min(lengths))
+        if into is not None and length == into.nbytes:
+            self._whole(self._reader.readinto(into), length)
+            return into, True
         if length > limit_bytes:
             raise self._too_large(limit_bytes)
         return self._exactly(length), True
 
     def _exactly(self, length: int) -> bytes:
         body = self._reader.read(length)
-        if len(body) < length:
-            raise TransportFailed(f"{self._address} closed the connection after {len(body):,} of {length:,} bytes")
+        self._whole(len(body), length)
         return body
+
+    def _whole(self, received: int, length: int) -> None:
+        if received < length:
+            raise TransportFailed(f"{self._address} closed the connection after {received:,} of {length:,} bytes")
 
     def _until_closed(self, limit_bytes: int) -> bytearray:
         body = bytearray()
