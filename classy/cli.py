@@ -160,12 +160,9 @@ def _history(args: argparse.Namespace, state_dir: Path) -> int:
     )
     store = open_records(url or f"sqlite:///{local}", aws_access(settings))
     try:
-        if args.by_model:
-            shown = {"json": columns.print_json, "csv": columns.print_csv, "table": columns.print_table}[args.format]
-            shown(columns.found(store, query, args.limit))
-        else:
-            printer = {"json": report.print_json, "csv": report.print_csv, "table": report.print_table}[args.format]
-            printer(report.found(store, query, args.limit))
+        shown = columns if args.by_model else report
+        printer = {"json": shown.print_json, "csv": shown.print_csv, "table": shown.print_table}[args.format]
+        printer(shown.found(store, query, args.limit))
     finally:
         store.close()
     return 0

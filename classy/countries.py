@@ -146,8 +146,7 @@ def country_at(latitude_deg: float, longitude_deg: float) -> str:
 
 def disputed_area(latitude_deg: float, longitude_deg: float, language: Language = "en") -> str:
     """Return what the area is called that two states claim and a point lies in; "" for none."""
-    area = _disputed(latitude_deg, longitude_deg)
-    return area.names[get_args(Language).index(language)] if area else ""
+    return disputed_names(latitude_deg, longitude_deg).get(language, "")
 
 
 def disputed_names(latitude_deg: float, longitude_deg: float) -> dict[str, str]:

@@ -33,7 +33,7 @@ from classy.urls import shown_url
 from graphpipe_fn.errors import TooLarge
 
 if TYPE_CHECKING:
-    from obstore import GetResult
+    from obstore import GetResult, ObjectMeta
     from obstore.store import S3Store
 
 __all__ = ["ObjectStorage", "Storage"]
@@ -155,14 +155,7 @@ class ObjectStorage:
         """
         if _is_file(uri):
             return files.size(uri)
-        bucket, key = bucket_and_key(uri)
-
-        def head() -> int:
-            import obstore
-
-            return obstore.head(self._store(bucket), key)["size"]
-
-        return self._ask(uri, head, deadline_s)
+        return self._head(uri, deadline_s)["size"]
 
     def modified(self, uri: str, *, deadline_s: float | None = None) -> float:
         """
@@ -173,14 +166,7 @@ class ObjectStorage:
         """
         if _is_file(uri):
             return files.modified(uri)
-        bucket, key = bucket_and_key(uri)
-
-        def head() -> float:
-            import obstore
-
-            return obstore.head(self._store(bucket), key)["last_modified"].timestamp()
-
-        return self._ask(uri, head, deadline_s)
+        return self._head(uri, deadline_s)["last_modified"].timestamp()
 
     def put(self, uri: str, data: bytes, *, if_absent: bool = False, content_type: str = "") -> bool:
         """
@@ -262,6 +248,16 @@ class ObjectStorage:
             return sorted(f"{S3}{bucket}/{entry['path']}" for page in found for entry in page)
 
         return self._ask(prefix, collect, None)
+
+    def _head(self, uri: str, deadline_s: float | None) -> ObjectMeta:
+        bucket, key = bucket_and_key(uri)
+
+        def head() -> ObjectMeta:
+            import obstore
+
+            return obstore.head(self._store(bucket), key)
+
+        return self._ask(uri, head, deadline_s)
 
     def _store(self, bucket: str, stall_s: float = STALL_S) -> S3Store:
         store = self._stores.get((bucket, stall_s))

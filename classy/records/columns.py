@@ -8,7 +8,6 @@ newest record of every model, whatever the query asked for. Records are in class
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from unicodedata import east_asian_width
 
 from classy.records import report
 from classy.records.store import RecordStore
-from classy.records.values import LIMIT_MAX, PICTURES_MAX, Classification, Query
+from classy.records.values import PICTURES_MAX, Classification, Query
 from classy.report import one_line
 from graphpipe_fn.values import dataclass
 
@@ -66,10 +65,10 @@ def page(store: RecordStore, query: Query) -> Rows:
     for start in range(0, len(pictures), PICTURES_MAX):
         chunk = tuple(pictures[start : start + PICTURES_MAX])
         newest: dict[str, Classification] = {}
-        for record in _all(store, replace(query, pictures=chunk)):
+        for record in report.found(store, replace(query, pictures=chunk, after=""), sys.maxsize):
             newest.setdefault(record.picture, record)
         columns: dict[str, dict[str, Classification]] = {picture: {} for picture in chunk}
-        for record in _all(store, Query(pictures=chunk)):
+        for record in report.found(store, Query(pictures=chunk), sys.maxsize):
             columns[record.picture].setdefault(record.model.ref, record)
         rows |= {picture: Row(record, columns[picture]) for picture, record in newest.items()}
     firsts = (rows.get(record.picture) for record in records.records)
@@ -83,13 +82,12 @@ def page(store: RecordStore, query: Query) -> Rows:
 
 def found(store: RecordStore, query: Query, limit: int) -> Iterator[Row]:
     """Yield what a query finds, page after page, `limit` pictures at most."""
-    while limit > 0:
-        rows = page(store, replace(query, limit=min(limit, LIMIT_MAX)))
-        yield from rows.rows[:limit]
-        limit -= len(rows.rows)
-        if not rows.next:
-            return
-        query = replace(query, after=rows.next)
+
+    def rows(query: Query) -> tuple[Sequence[Row], str]:
+        answer = page(store, query)
+        return answer.rows, answer.next
+
+    return report.page_by_page(rows, query, limit)
 
 
 def models_of(rows: Iterable[Row]) -> list[str]:
@@ -109,8 +107,7 @@ def as_json(row: Row) -> dict[str, Any]:
 
 def print_json(rows: Iterable[Row]) -> None:
     """Print one JSON object per picture and line."""
-    for row in rows:
-        print(json.dumps(as_json(row), ensure_ascii=False, allow_nan=False))
+    report.print_lines(map(as_json, rows))
 
 
 def print_csv(rows: Iterable[Row], into: TextIO | None = None) -> None:
@@ -122,11 +119,11 @@ def print_csv(rows: Iterable[Row], into: TextIO | None = None) -> None:
         ["picture", "classified_at", "source", *(f"{ref}{part}" for ref in models for part in ("", " p"))]
     )
     for row in kept:
-        cells: list[Any] = [row.found.picture, row.found.classified_at.isoformat(), _source(row.found)]
+        cells: list[Any] = [row.found.picture, row.found.classified_at.isoformat(), report.origin(row.found)]
         for ref in models:
             record = row.by_model.get(ref)
             best = record.top_k[0] if record and record.top_k else None
-            cells += [_said(record), best.probability if best else ""]
+            cells += [report.outcome(record) if record else "", best.probability if best else ""]
         writer.writerow([report.cell(value) for value in cells])
 
 
@@ -138,33 +135,19 @@ def print_table(rows: Iterable[Row]) -> None:
         return
     print(_line("classified", "source", models))
     for row in kept:
-        at = row.found.classified_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         cells = []
         for ref in models:
             record = row.by_model.get(ref)
             chance = f"{record.top_k[0].probability:4.0%} " if record and record.top_k else ""
-            cells.append(chance + _said(record))
-        source = one_line(_source(row.found))
-        print(_line(at, "…" + source[1 - SOURCE_CHARS :] if len(source) > SOURCE_CHARS else source, cells))
+            cells.append(chance + report.outcome(record) if record else "")
+        source = report.last(one_line(report.origin(row.found)), SOURCE_CHARS)
+        print(_line(report.local_time(row.found), source, cells))
 
 
 def _line(at: str, source: str, cells: Sequence[str]) -> str:
     return "  ".join(
         (_fixed(at, 19), _fixed(source, SOURCE_CHARS), *(_fixed(one_line(cell), CELL_CHARS) for cell in cells))
     ).rstrip()
-
-
-def _said(record: Classification | None) -> str:
-    if record is None:
-        return ""
-    if record.refusal is not None:
-        return f"refused ({record.refusal.code}): {record.refusal.reason}"
-    best = record.top_k[0]
-    return " · ".join(dict.fromkeys(best.labels.values())) or str(best.class_index)
-
-
-def _source(record: Classification) -> str:
-    return record.source.uri or f"a picture sent, {record.picture_sha256[:12]}"
 
 
 def _fixed(text: str, columns: int) -> str:
@@ -180,14 +163,3 @@ def _fixed(text: str, columns: int) -> str:
         kept.append(char)
         used += width
     return text + " " * (columns - used)
-
-
-def _all(store: RecordStore, query: Query) -> Iterator[Classification]:
-    """Yield all that a query finds."""
-    query = replace(query, limit=LIMIT_MAX, after="")
-    while True:
-        records = store.query(query)
-        yield from records.records
-        if not records.next:
-            return
-        query = replace(query, after=records.next)

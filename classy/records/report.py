@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from classy import answers
 from classy.countries import country_name, disputed_area, disputed_names
@@ -22,17 +22,33 @@ COLUMNS = (
 )  # fmt: skip
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what spreadsheets take for the start of one
 SOURCE_CHARS = 48
+_T = TypeVar("_T")
 
 
 def found(store: RecordStore, query: Query, limit: int) -> Iterator[Classification]:
     """Yield what a query finds, page after page, `limit` records at most."""
+
+    def page(query: Query) -> tuple[Sequence[Classification], str]:
+        answer = store.query(query)
+        return answer.records, answer.next
+
+    return page_by_page(page, query, limit)
+
+
+def page_by_page(page: Callable[[Query], tuple[Sequence[_T], str]], query: Query, limit: int) -> Iterator[_T]:
+    """
+    Yield what lies on a query's pages, `limit` at most.
+
+    Args:
+        page: Returns no more than the query's own limit, and the cursor of the next page, "" behind the last.
+    """
     while limit > 0:
-        page = store.query(replace(query, limit=min(limit, LIMIT_MAX)))
-        yield from page.records
-        limit -= len(page.records)
-        if not page.next:
+        values, after = page(replace(query, limit=min(limit, LIMIT_MAX)))
+        yield from values
+        limit -= len(values)
+        if not after:
             return
-        query = replace(query, after=page.next)
+        query = replace(query, after=after)
 
 
 def as_json(record: Classification) -> dict[str, Any]:
@@ -73,7 +89,7 @@ def as_json(record: Classification) -> dict[str, Any]:
     if record.country:
         value["country"] = record.country
     elif place is not None and (names := disputed_names(place.latitude_deg, place.longitude_deg)):
-        value["disputed_area"] = dict(names)
+        value["disputed_area"] = names
     value["model"] = {"name": record.model.name, "version": record.model.version, "sha256": record.model.sha256}
     value |= {**classes[0], "top_k": classes} if classes else {}
     if refusal is not None:
@@ -83,8 +99,13 @@ def as_json(record: Classification) -> dict[str, Any]:
 
 def print_json(records: Iterable[Classification]) -> None:
     """Print one JSON object per record and line."""
-    for record in records:
-        print(json.dumps(as_json(record), ensure_ascii=False, allow_nan=False))
+    print_lines(map(as_json, records))
+
+
+def print_lines(values: Iterable[dict[str, Any]]) -> None:
+    """Print one JSON object per line."""
+    for value in values:
+        print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def print_csv(records: Iterable[Classification], into: TextIO | None = None) -> None:
@@ -98,12 +119,9 @@ def print_csv(records: Iterable[Classification], into: TextIO | None = None) -> 
 def print_table(records: Iterable[Classification]) -> None:
     """Print one line per record: when, what, by which model, where from, when and where it was taken."""
     for record in records:
-        at = record.classified_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        if record.refusal is not None:
-            what = f"refused ({record.refusal.code}): {record.refusal.reason}"
-        else:
-            best = record.top_k[0]
-            what = f"{best.probability:7.2%}  {' · '.join(dict.fromkeys(best.labels.values())) or best.class_index}"
+        what = outcome(record)
+        if record.refusal is None:
+            what = f"{record.top_k[0].probability:7.2%}  {what}"
         more = []
         if record.taken_at is not None:
             more.append(f"taken {record.taken_at.isoformat(sep=' ', timespec='seconds')}")
@@ -113,11 +131,32 @@ def print_table(records: Iterable[Classification]) -> None:
             more.append(f"in {country_name(record.country)}")
         elif record.place and (area := disputed_area(record.place.latitude_deg, record.place.longitude_deg)):
             more.append(f"in {area}, which is disputed")
-        where = record.source.uri or f"a picture sent, {record.picture_sha256[:12]}"
-        if len(where) > SOURCE_CHARS:
-            where = "…" + where[1 - SOURCE_CHARS :]
-        line = f"{at}  {record.model.ref:<22} {where:<{SOURCE_CHARS}}  {what}"
+        where = last(origin(record), SOURCE_CHARS)
+        line = f"{local_time(record)}  {record.model.ref:<22} {where:<{SOURCE_CHARS}}  {what}"
         print(one_line(line + (f"  ({', '.join(more)})" if more else "")))
+
+
+def local_time(record: Classification) -> str:
+    """Return when a record's picture was classified, by this machine's clock on the wall."""
+    return record.classified_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def outcome(record: Classification) -> str:
+    """Return the likeliest class in all its languages, or why there is none."""
+    if record.refusal is not None:
+        return f"refused ({record.refusal.code}): {record.refusal.reason}"
+    best = record.top_k[0]
+    return " · ".join(dict.fromkeys(best.labels.values())) or str(best.class_index)
+
+
+def origin(record: Classification) -> str:
+    """Return where a picture came from, in words for one that has no URI."""
+    return record.source.uri or f"a picture sent, {record.picture_sha256[:12]}"
+
+
+def last(text: str, chars: int) -> str:
+    """Return a text's end, which tells more of a URI than its beginning."""
+    return "…" + text[1 - chars :] if len(text) > chars else text
 
 
 def _row(record: Classification) -> list[Any]:

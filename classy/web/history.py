@@ -26,7 +26,6 @@ CSV = "text/csv; charset=utf-8"
 def records(service: Service, given: Mapping[str, Any]) -> flask.Response:
     """Find records, newest first."""
     page = _found(service, given)
-    more = f"?{_again(given, page.next)}" if page.next else ""
     if given["format"] == "csv":
         text = io.StringIO()
         report.print_csv(page.records, text)
@@ -34,19 +33,14 @@ def records(service: Service, given: Mapping[str, Any]) -> flask.Response:
         reply.headers["Content-Disposition"] = 'attachment; filename="classy-records.csv"'
     else:
         reply = json_reply({"records": [report.as_json(record) for record in page.records], "next": page.next})
-    if more:
-        reply.headers["Link"] = f'<{more}>; rel="next"'
-    return reply
+    return _linked(reply, given, page.next)
 
 
 def side_by_side(service: Service, given: Mapping[str, Any]) -> flask.Response:
     """Find pictures, each with the newest record of every model."""
     rows = columns.page(_store(service), _query(given))
     value = {"models": rows.models, "pictures": [columns.as_json(row) for row in rows.rows], "next": rows.next}
-    reply = json_reply(value)
-    if rows.next:
-        reply.headers["Link"] = f'<?{_again(given, rows.next)}>; rel="next"'
-    return reply
+    return _linked(json_reply(value), given, rows.next)
 
 
 def record(service: Service, given: Mapping[str, Any]) -> flask.Response:
@@ -110,6 +104,12 @@ def _query(given: Mapping[str, Any]) -> Query:
         limit=given["limit"],
         after=given["after"],
     )
+
+
+def _linked(reply: flask.Response, given: Mapping[str, Any], after: str) -> flask.Response:
+    if after:
+        reply.headers["Link"] = f'<?{_again(given, after)}>; rel="next"'
+    return reply
 
 
 def _again(given: Mapping[str, Any], after: str) -> str:

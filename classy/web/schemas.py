@@ -66,6 +66,7 @@ _RESULT = {
     **_RECORDED,
 }
 _COST = {"timings": array(ref("Timing")), "call_id": STRING}
+_MAYBE = ("picture_sha256", "taken_at", "place", "country", "disputed_area")  # of a picture
 _RECORD = {
     "id": SHA256,
     "picture": SHA256,
@@ -142,7 +143,7 @@ COMPONENTS: dict[str, Schema] = {
     ),
     "Record": record_of(
         _RECORD,
-        optional=("picture_sha256", "taken_at", "place", "country", "disputed_area", *_CLASS, "top_k", "error"),
+        optional=(*_MAYBE, *_CLASS, "top_k", "error"),
     ),
     "SideBySide": record_of(
         {
@@ -159,7 +160,7 @@ COMPONENTS: dict[str, Schema] = {
                             ),
                         },
                     },
-                    optional=("picture_sha256", "taken_at", "place", "country", "disputed_area"),
+                    optional=_MAYBE,
                 )
             ),
             "next": STRING,
